@@ -26,11 +26,11 @@ void memory_wipe(void *data, size_t size);
 void cleanup_free(void *pointer_to_pointer);
 #define _cleanup_free_ __attribute__((cleanup(cleanup_free)))
 /* Takes the pointer out of a variable, which becomes NULL. */
-#define TAKE_PTR(variable)                       \
-    __extension__({                              \
+#define TAKE_PTR(variable)                        \
+    __extension__({                               \
         __typeof__(variable) taken_ = (variable); \
-        (variable) = NULL;                       \
-        taken_;                                  \
+        (variable) = NULL;                        \
+        taken_;                                   \
     })
 
 #define ARRAY_SIZE(array) (sizeof(array) / sizeof((array)[0]))
