@@ -42,7 +42,7 @@ FUZZERS := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzzers/%,$(FUZZ_SOURCES))
 
 # --- how it is compiled ------------------------------------------------------------------------------------------
 # Packages with a pkg-config file; civetweb, libev and cmocka have none worth asking.
-PACKAGES := libczmq libzmq libpq msgpack libwebsockets libjwt libcurl jansson libcrypt
+PACKAGES := libczmq libzmq libpq msgpack libwebsockets libjwt libcurl jansson libcrypt libcrypto
 PACKAGE_CFLAGS := $(patsubst -I%,-isystem %,$(shell pkg-config --cflags $(PACKAGES) 2>/dev/null))
 PACKAGE_LIBS := $(shell pkg-config --libs $(PACKAGES) 2>/dev/null) -lcivetweb -lev -lm -lpthread
 
