@@ -1,0 +1,246 @@
+-- 001_schema.sql: every table of the domain, in the schema `bore`.
+--
+-- An older installation's tables in the same database (schema public) are left alone. Times are timestamptz; what leaves
+-- the database is milliseconds (bore.ms). Secrets are kept as SHA-256 in hex, passwords as bcrypt.
+-- No index touches a column that a heartbeat writes, and hot tables leave room in their pages, so that heartbeats stay
+-- heap-only (HOT) updates.
+
+CREATE FUNCTION bore.ms(moment timestamptz) RETURNS bigint
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    RETURN floor(extract(epoch FROM moment) * 1000)::bigint;
+
+CREATE FUNCTION bore.from_ms(milliseconds bigint) RETURNS timestamptz
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    RETURN to_timestamp(milliseconds / 1000.0);
+
+CREATE FUNCTION bore.duration(milliseconds bigint) RETURNS interval
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    RETURN make_interval(secs => milliseconds / 1000.0);
+
+-- A fresh id: prefix and 24 hex digits of a random UUID (94 of its bits are random).
+CREATE FUNCTION bore.new_id(prefix text) RETURNS text
+    LANGUAGE sql VOLATILE STRICT PARALLEL SAFE
+    RETURN prefix || '_' || right(replace(gen_random_uuid()::text, '-', ''), 12)
+                  || left(replace(gen_random_uuid()::text, '-', ''), 12);
+
+-- Refuses: `code` is a wire code of errors.def, `sentence` is for a person, `field` names the field of a validation_error.
+CREATE FUNCTION bore.refuse(code text, sentence text DEFAULT '', field text DEFAULT '') RETURNS void
+    LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION USING ERRCODE = 'BE000', MESSAGE = code, DETAIL = sentence, COLUMN = field;
+END $$;
+
+CREATE TABLE bore.plans (
+    name                   text PRIMARY KEY,
+    max_concurrent_tunnels integer NOT NULL CHECK (max_concurrent_tunnels >= 0),
+    max_bandwidth_gb       integer NOT NULL CHECK (max_bandwidth_gb >= 0)
+);
+INSERT INTO bore.plans VALUES ('trial', 1, 10), ('pro', 5, 100), ('enterprise', 20, 999);
+
+CREATE TABLE bore.users (
+    id            text PRIMARY KEY,
+    email         text NOT NULL CHECK (char_length(email) BETWEEN 3 AND 320),
+    name          text NOT NULL CHECK (char_length(name) <= 255),
+    password_hash text NOT NULL,
+    plan          text NOT NULL DEFAULT 'trial' REFERENCES bore.plans,
+    plan_expires  timestamptz,                    -- NULL: never
+    trial_claimed boolean NOT NULL DEFAULT false, -- by claim-plan; the one that signup gives is not counted
+    is_admin      boolean NOT NULL DEFAULT false,
+    disabled      boolean NOT NULL DEFAULT false,
+    created_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
+    updated_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
+    last_login_at timestamptz
+) WITH (fillfactor = 80);
+CREATE UNIQUE INDEX users_email ON bore.users (lower(email));
+CREATE INDEX users_newest ON bore.users (created_at DESC, id DESC);
+
+-- Where a user is signed in: one family of refresh tokens, and the JWTs issued to it.
+CREATE TABLE bore.sessions (
+    id           text PRIMARY KEY,
+    user_id      text NOT NULL REFERENCES bore.users ON DELETE CASCADE,
+    created_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
+    last_used_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    expires_at   timestamptz NOT NULL, -- of the newest refresh token
+    address      text,
+    user_agent   text,
+    revoked_at   timestamptz
+);
+CREATE INDEX sessions_user ON bore.sessions (user_id, created_at DESC);
+
+CREATE TABLE bore.refresh_tokens (
+    token_hash text PRIMARY KEY CHECK (length(token_hash) = 64),
+    session_id text NOT NULL REFERENCES bore.sessions ON DELETE CASCADE,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    expires_at timestamptz NOT NULL,
+    used_at    timestamptz
+);
+CREATE INDEX refresh_tokens_session ON bore.refresh_tokens (session_id);
+CREATE INDEX refresh_tokens_expires ON bore.refresh_tokens (expires_at);
+
+-- Sessions whose JWTs are void although not expired. Kept without a foreign key: a deleted user's tokens stay void.
+CREATE TABLE bore.revoked_sessions (
+    session_id text PRIMARY KEY,
+    user_id    text NOT NULL,
+    revoked_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    expires_at timestamptz NOT NULL -- no JWT of it can be valid after this
+);
+CREATE INDEX revoked_sessions_expires ON bore.revoked_sessions (expires_at);
+
+-- Failed sign-ins by key ("account:<sha256 of e-mail>", "address:<address>") within a window.
+CREATE TABLE bore.login_throttle (
+    key          text PRIMARY KEY,
+    failures     integer NOT NULL DEFAULT 0,
+    window_start timestamptz NOT NULL DEFAULT clock_timestamp()
+) WITH (fillfactor = 70);
+CREATE INDEX login_throttle_window ON bore.login_throttle (window_start);
+
+CREATE TABLE bore.audit (
+    id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    at          timestamptz NOT NULL DEFAULT clock_timestamp(),
+    actor_id    text,
+    actor_email text,
+    action      text NOT NULL,
+    target      text,
+    address     text,
+    details     text
+);
+
+-- First answers of requests that carried an Idempotency-Key, for 24 h.
+CREATE TABLE bore.idempotency (
+    scope        text NOT NULL, -- 'instance:<user id>' or 'signup:<sha256 of e-mail>'
+    key          text NOT NULL CHECK (char_length(key) <= 255),
+    request_hash text NOT NULL,
+    answer_id    text NOT NULL, -- the id of what the first request made
+    created_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (scope, key)
+);
+CREATE INDEX idempotency_created ON bore.idempotency (created_at);
+
+CREATE TABLE bore.servers (
+    id               text PRIMARY KEY CHECK (char_length(id) BETWEEN 1 AND 255),
+    host             text NOT NULL,
+    port             integer NOT NULL CHECK (port BETWEEN 1 AND 65535),
+    region           text NOT NULL DEFAULT 'local',
+    max_tunnels      integer NOT NULL DEFAULT 100 CHECK (max_tunnels >= 0),
+    active           boolean NOT NULL DEFAULT true,
+    registered_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
+    renewed_at       timestamptz NOT NULL DEFAULT clock_timestamp(),
+    lease_expires_at timestamptz NOT NULL
+) WITH (fillfactor = 70);
+
+-- Phases (evidence of the tunnel, strongest tier): see 003_status.sql.
+CREATE TABLE bore.instances (
+    id                  text PRIMARY KEY,
+    user_id             text NOT NULL REFERENCES bore.users ON DELETE CASCADE,
+    name                text NOT NULL CHECK (char_length(name) BETWEEN 1 AND 255),
+    local_port          integer NOT NULL CHECK (local_port BETWEEN 1 AND 65535),
+    region              text NOT NULL DEFAULT 'local' CHECK (char_length(region) <= 100),
+    server_host         text,
+    assigned_server     text,     -- servers.id, or NULL for the default bore-server
+    remote_port         integer CHECK (remote_port BETWEEN 0 AND 65535),
+    public_url          text,
+    created_at          timestamptz NOT NULL DEFAULT clock_timestamp(),
+    updated_at          timestamptz NOT NULL DEFAULT clock_timestamp(),
+    -- evidence
+    phase               text NOT NULL DEFAULT 'inactive'
+                        CHECK (phase IN ('inactive', 'starting', 'failed', 'connected', 'disconnected')),
+    phase_reason        text NOT NULL DEFAULT 'created',
+    phase_since         timestamptz NOT NULL DEFAULT clock_timestamp(),
+    server_reported     boolean NOT NULL DEFAULT false, -- a bore-server has reported in this session
+    current_session     text,                           -- tunnel_sessions.id
+    heartbeat_at        timestamptz,                    -- last heartbeat ever
+    heartbeat_session   boolean NOT NULL DEFAULT false, -- one came in this tunnel session
+    silent              boolean NOT NULL DEFAULT false, -- they stopped for longer than HEARTBEAT_TIMEOUT_SECONDS
+    has_code_server     boolean,
+    vscode_responsive   boolean,
+    last_activity       bigint,                         -- Unix seconds, the client's word
+    cpu_usage           double precision,
+    memory_usage        double precision,
+    -- the status that follows from it (bore.instance_status), never written otherwise
+    status              text NOT NULL DEFAULT 'inactive'
+                        CHECK (status IN ('inactive', 'starting', 'active', 'online', 'degraded', 'idle', 'offline', 'error')),
+    status_reason       text NOT NULL DEFAULT 'created',
+    status_since        timestamptz NOT NULL DEFAULT clock_timestamp()
+) WITH (fillfactor = 60);
+CREATE INDEX instances_user ON bore.instances (user_id, created_at DESC, id DESC);
+CREATE INDEX instances_newest ON bore.instances (created_at DESC, id DESC);
+
+CREATE TABLE bore.tunnel_tokens (
+    token_hash  text PRIMARY KEY CHECK (length(token_hash) = 64),
+    instance_id text NOT NULL REFERENCES bore.instances ON DELETE CASCADE,
+    server_id   text,
+    created_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
+    expires_at  timestamptz NOT NULL,
+    used_at     timestamptz,
+    revoked_at  timestamptz
+);
+CREATE INDEX tunnel_tokens_instance ON bore.tunnel_tokens (instance_id);
+CREATE INDEX tunnel_tokens_expires ON bore.tunnel_tokens (expires_at);
+
+CREATE TABLE bore.tunnel_sessions (
+    id                text PRIMARY KEY,
+    instance_id       text NOT NULL REFERENCES bore.instances ON DELETE CASCADE,
+    user_id           text NOT NULL,
+    token_hash        text,
+    state             text NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'open', 'closed', 'cancelled')),
+    server_id         text,
+    remote_port       integer CHECK (remote_port BETWEEN 0 AND 65535),
+    public_url        text,
+    sequence          bigint,
+    usage_session     text,      -- the session_id that tunnel/start answered
+    created_at        timestamptz NOT NULL DEFAULT clock_timestamp(),
+    connected_at      timestamptz,
+    closed_at         timestamptz,
+    close_reason      text,
+    bytes_in          bigint CHECK (bytes_in >= 0),
+    bytes_out         bigint CHECK (bytes_out >= 0),
+    bytes_transferred bigint CHECK (bytes_transferred >= 0)
+) WITH (fillfactor = 70);
+CREATE INDEX tunnel_sessions_instance ON bore.tunnel_sessions (instance_id, created_at DESC, id DESC);
+CREATE INDEX tunnel_sessions_live ON bore.tunnel_sessions (user_id) WHERE state IN ('pending', 'open');
+CREATE INDEX tunnel_sessions_usage ON bore.tunnel_sessions (usage_session) WHERE usage_session IS NOT NULL;
+
+CREATE TABLE bore.status_history (
+    id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    instance_id text NOT NULL REFERENCES bore.instances ON DELETE CASCADE,
+    status      text NOT NULL,
+    reason      text NOT NULL,
+    at          timestamptz NOT NULL
+);
+CREATE INDEX status_history_instance ON bore.status_history (instance_id, id DESC);
+
+-- The last 1000 samples of an instance: a ring, written in place.
+CREATE TABLE bore.health_metrics (
+    instance_id       text NOT NULL REFERENCES bore.instances ON DELETE CASCADE,
+    slot              smallint NOT NULL CHECK (slot BETWEEN 0 AND 999),
+    at                timestamptz NOT NULL,
+    vscode_responsive boolean,
+    has_code_server   boolean,
+    cpu_usage         double precision,
+    memory_usage      double precision,
+    last_activity     bigint,
+    PRIMARY KEY (instance_id, slot)
+) WITH (fillfactor = 80);
+
+CREATE TABLE bore.alert_history (
+    id          text PRIMARY KEY,
+    instance_id text,
+    user_id     text,
+    alert_type  text NOT NULL CHECK (alert_type IN ('Instance Offline', 'Instance Degraded', 'Instance Idle',
+                                                    'Instance Recovered', 'High Error Rate')),
+    message     text NOT NULL,
+    sent_at     timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+CREATE INDEX alert_history_newest ON bore.alert_history (sent_at DESC, id DESC);
+CREATE INDEX alert_history_instance ON bore.alert_history (instance_id, sent_at DESC);
+
+CREATE TABLE bore.alert_deliveries (
+    alert_id        text NOT NULL REFERENCES bore.alert_history ON DELETE CASCADE,
+    channel         text NOT NULL,
+    state           text NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'delivered', 'failed')),
+    attempts        integer NOT NULL DEFAULT 0,
+    next_attempt_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    last_error      text,
+    PRIMARY KEY (alert_id, channel)
+);
+CREATE INDEX alert_deliveries_due ON bore.alert_deliveries (next_attempt_at) WHERE state = 'pending';
