@@ -7,6 +7,7 @@
 #define BORE_SERVICES_LIB_CONFIG_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 enum config_process {
@@ -46,5 +47,12 @@ extern struct config config;
  * and starts the log. name: "registry". Returns as settings_load does. */
 int config_load(enum config_process process, const char *name, const char *purpose, int argc, char **argv);
 void config_release(void);
+
+/* A setting's value as text by its field's name ("tunnel_token_ttl_ms" -> "3600000"; heap, caller frees). NULL when there
+ * is no such setting, this process does not read it, or it is a secret. */
+char *config_text(const char *field);
+
+/* What makes a secret unusable, as the rest of a sentence that begins with its name; NULL when it is good enough. */
+const char *config_secret_weakness(const char *secret, size_t minimum);
 
 #endif
