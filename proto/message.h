@@ -48,7 +48,8 @@ enum field_flag {
     OMIT = 1u << 3,           /* in a JSON answer left out when unset, instead of null */
     SECRET = 1u << 4,         /* never printed by message_debug */
     LENIENT = 1u << 5,        /* from JSON: a null, wrongly typed or out-of-range value is left out and its name
-                                 put into the message's STRINGS field `ignored`, instead of refusing the message */
+                                 put into the message's STRINGS field `ignored` (declared CALLER), instead of
+                                 refusing the message */
     HIDDEN = 1u << 6,         /* never in a JSON answer */
 };
 
