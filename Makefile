@@ -28,6 +28,7 @@ SERVICE_LIB_SOURCES := $(sort $(wildcard services/lib/*.c))
 SERVICES := $(sort $(filter-out lib,$(patsubst services/%/main.c,%,$(wildcard services/*/main.c))))
 TOOL_SOURCES := $(sort $(wildcard proto/tools/*.c))
 UNIT_TEST_SOURCES := $(sort $(wildcard tests/unit/test_*.c))
+UNIT_SUPPORT_SOURCES := $(sort $(filter-out $(UNIT_TEST_SOURCES),$(wildcard tests/unit/*.c)))
 FUZZ_SOURCES := $(sort $(wildcard tests/fuzz/fuzz_*.c))
 MIGRATIONS := $(sort $(wildcard sql/[0-9]*.sql))
 SOURCE_FOLDERS := common proto proto/tools services/* tests/unit tests/fuzz
@@ -135,10 +136,14 @@ docs: $(TOOLS)  ## write docs/protocol.md from the message table
 	$(BUILD)/tools/protocol_doc > docs/protocol.md.new && mv docs/protocol.md.new docs/protocol.md
 
 # --- unit tests: one cmocka program each -------------------------------------------------------------------------
-# tests/unit/test_<service>_*.c (or test_<service>.c) is linked with that service's objects, main.o left out.
+# tests/unit/test_<service>_*.c (or test_<service>.c) is linked with that service's objects, main.o left out. Every
+# other tests/unit/*.c is shared by all of them.
+$(BUILD)/lib/libunit_support.a: $(call objects,$(UNIT_SUPPORT_SOURCES))
+	$(archive)
+
 service_of_test = $(filter $(SERVICES),$(firstword $(subst _, ,$(patsubst test_%,%,$(1)))))
 define unit_test_rule
-$(BUILD)/test/$(1): $(BUILD)/obj/tests/unit/$(1).o $(patsubst %,$(BUILD)/lib/service_%.a,$(call service_of_test,$(1))) $(LIBRARIES)
+$(BUILD)/test/$(1): $(BUILD)/obj/tests/unit/$(1).o $(BUILD)/lib/libunit_support.a $(patsubst %,$(BUILD)/lib/service_%.a,$(call service_of_test,$(1))) $(LIBRARIES)
 	@mkdir -p $$(@D)
 	$$(LINK) -o $$@ $$^ -lcmocka $(PACKAGE_LIBS)
 endef
