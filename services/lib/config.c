@@ -1,9 +1,10 @@
 /*
  * config.c: the settings of config.def, loaded into one struct, and the checks that a bounds table cannot express.
  *
- * A process sees only the settings marked with its letter. JWT_SECRET and INTERNAL_API_KEY guard everything, so a process
- * that reads them does not start with one that is missing, short, copied from an example or made of one repeated
- * character; a weak DB_PASSWORD is only warned about, because the database may not be ours. Secrets are never printed.
+ * A process sees only the settings marked with its letter. JWT_SECRET and INTERNAL_API_KEY guard everything, so a
+ * process that reads them does not start with one that is missing, short, copied from an example or made of one
+ * repeated character; a weak DB_PASSWORD is only warned about, because the database may not be ours. Secrets are never
+ * printed.
  */
 #include "services/lib/config.h"
 
@@ -77,8 +78,8 @@ static size_t distinct_characters(const char *text) {
 }
 
 const char *config_secret_weakness(const char *secret, size_t minimum) {
-    static const char *const words[] = { "secret", "changeme", "change-me", "change_me", "change-in", "password", "passwort",
-        "your-", "your_", "example", "default", "12345678", "qwerty", "letmein" };
+    static const char *const words[] = { "secret", "changeme", "change-me", "change_me", "change-in", "password",
+        "passwort", "your-", "your_", "example", "default", "12345678", "qwerty", "letmein" };
     static char too_short[64];
     if (!secret || !*secret) return "is not set";
     if (strlen(secret) < minimum) {

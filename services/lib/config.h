@@ -24,11 +24,11 @@ enum config_process {
     DATABASE = STREAM | AUTH | REGISTRY | MONITOR | ALERTER | METRICS,
 };
 
-#define CONFIG_TEXT char *
-#define CONFIG_SECRET char *
-#define CONFIG_INT int64_t
-#define CONFIG_SECONDS int64_t
-#define CONFIG_BOOL bool
+#define CONFIG_TEXT                                                                char *
+#define CONFIG_SECRET                                                              char *
+#define CONFIG_INT                                                                 int64_t
+#define CONFIG_SECONDS                                                             int64_t
+#define CONFIG_BOOL                                                                bool
 #define CONFIG(kind, NAME, field, default_text, minimum, maximum, processes, help) CONFIG_##kind field;
 struct config {
 #include "services/lib/config.def"
@@ -43,13 +43,13 @@ struct config {
 /* The process's settings; those of other processes are zero. */
 extern struct config config;
 
-/* Loads the settings marked with `process`, checks secrets (a weak or example JWT_SECRET or INTERNAL_API_KEY is refused)
- * and starts the log. name: "registry". Returns as settings_load does. */
+/* Loads the settings marked with `process`, checks secrets (a weak or example JWT_SECRET or INTERNAL_API_KEY is
+ * refused) and starts the log. name: "registry". Returns as settings_load does. */
 int config_load(enum config_process process, const char *name, const char *purpose, int argc, char **argv);
 void config_release(void);
 
-/* A setting's value as text by its field's name ("tunnel_token_ttl_ms" -> "3600000"; heap, caller frees). NULL when there
- * is no such setting, this process does not read it, or it is a secret. */
+/* A setting's value as text by its field's name ("tunnel_token_ttl_ms" -> "3600000"; heap, caller frees). NULL when
+ * there is no such setting, this process does not read it, or it is a secret. */
 char *config_text(const char *field);
 
 /* What makes a secret unusable, as the rest of a sentence that begins with its name; NULL when it is good enough. */
