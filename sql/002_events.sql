@@ -12,6 +12,7 @@ CREATE TABLE bore.events (
     instance_id text,
     payload     jsonb NOT NULL DEFAULT '{}'
 );
+CREATE INDEX events_user ON bore.events (user_id, id); -- a stream that resumes reads its user's alone
 CREATE INDEX events_revoked ON bore.events (id) WHERE kind = 'user.revoked';
 
 -- A restore from backup begins a new epoch: ids after it may repeat with another meaning.

@@ -1,0 +1,294 @@
+/*
+ * sse_stream.c: see sse_stream.h.
+ *
+ * States: ADMITTING (admission holds a job), OPEN (in the hub), ENDING (out of the hub, what is queued is still
+ * written), CLOSED (no socket; freed when admission's job is back). A resumed stream first says `connected` with the
+ * cursor it continues from, then what was missed, then what happens: a client that breaks off anywhere asks again from
+ * the right place.
+ */
+#include "services/stream/sse_stream.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/clock.h"
+#include "common/log.h"
+#include "common/memory.h"
+#include "services/lib/event_log.h"
+#include "services/stream/sse.h"
+
+enum { ADMISSION_MS = 2500, WRITE_MAX = 32768 };
+
+enum state { STATE_ADMITTING, STATE_OPEN, STATE_ENDING };
+
+struct sse_stream {
+    struct subscriber subscriber; /* first */
+    struct server *server;
+    struct lws *wsi; /* NULL: closed */
+    enum state state;
+    bool job_is_out;
+    unsigned char seconds_quiet;
+    int64_t told_cursor; /* the id that the client has */
+    char request_id[65];
+    char origin[]; /* for the answer that comes later */
+};
+
+static void wake(struct subscriber *subscriber);
+static void end(struct subscriber *subscriber, const char *reason);
+
+static const struct transport sse_transport = {
+    .name = "sse", .append_event = sse_append_event, .wake = wake, .end = end
+};
+
+static struct sse_stream *stream_of(struct subscriber *subscriber) {
+    return (struct sse_stream *)subscriber;
+}
+
+/* The head of an answer that is given after the request's headers are gone. */
+static void request_of(const struct sse_stream *self, struct http_request *ret_request) {
+    memset(ret_request, 0, sizeof *ret_request);
+    memcpy(ret_request->request_id, self->request_id, sizeof ret_request->request_id);
+    snprintf(ret_request->origin, sizeof ret_request->origin, "%s", self->origin);
+}
+
+/* ---- writing ---- */
+
+/* Writes what fits into one buffer; less system calls than one write an event. */
+static int write_some(struct sse_stream *self) {
+    static unsigned char buffer[LWS_PRE + WRITE_MAX]; /* the loop is one thread */
+    struct outgoing_queue *queue = &self->subscriber.queue;
+    struct outgoing *item = outgoing_queue_peek(queue);
+    self->seconds_quiet = 0;
+    self->told_cursor = self->subscriber.cursor;
+    if (queue->count == 1 || outgoing_size(item) > WRITE_MAX) {
+        int written = lws_write(self->wsi, outgoing_text(item), outgoing_size(item), LWS_WRITE_HTTP);
+        outgoing_queue_pop(queue);
+        return written < 0 ? -1 : 0;
+    }
+    size_t size = 0;
+    while ((item = outgoing_queue_peek(queue)) != NULL && size + outgoing_size(item) <= WRITE_MAX) {
+        memcpy(buffer + LWS_PRE + size, outgoing_text(item), outgoing_size(item));
+        size += outgoing_size(item);
+        outgoing_queue_pop(queue);
+    }
+    return lws_write(self->wsi, buffer + LWS_PRE, size, LWS_WRITE_HTTP) < 0 ? -1 : 0;
+}
+
+/* A kill must not come from inside a walk over the hub: lws does it at its next turn. */
+static void kill_soon(struct sse_stream *self) {
+    hub_remove(self->server->hub, &self->subscriber);
+    self->state = STATE_ENDING;
+    lws_set_timeout(self->wsi, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_ASYNC);
+}
+
+static void wake(struct subscriber *subscriber) {
+    struct sse_stream *self = stream_of(subscriber);
+    if (lws_send_pipe_choked(self->wsi))
+        lws_callback_on_writable(self->wsi);
+    else if (write_some(self) < 0)
+        kill_soon(self);
+    else if (!outgoing_queue_empty(&subscriber->queue))
+        lws_callback_on_writable(self->wsi);
+}
+
+int sse_stream_writeable(struct sse_stream *self) {
+    if (!outgoing_queue_empty(&self->subscriber.queue) && write_some(self) < 0) return -1;
+    if (!outgoing_queue_empty(&self->subscriber.queue)) {
+        lws_callback_on_writable(self->wsi);
+        return 0;
+    }
+    return self->state == STATE_ENDING ? -1 : 0;
+}
+
+static void end(struct subscriber *subscriber, const char *reason) {
+    struct sse_stream *self = stream_of(subscriber);
+    _cleanup_strbuf_ struct strbuf text = STRBUF_INIT;
+    strbuf_append_format(&text, ": closed: %s\n\n", reason);
+    if (!lws_send_pipe_choked(self->wsi)) {
+        struct outgoing *last = outgoing_new(text.data, text.size);
+        lws_write(self->wsi, outgoing_text(last), outgoing_size(last), LWS_WRITE_HTTP);
+        outgoing_unref(last);
+    }
+    kill_soon(self);
+}
+
+/* ---- opening ---- */
+
+static void queue_text(struct sse_stream *self, const struct strbuf *text) {
+    struct outgoing *item = outgoing_new(text->data, text->size);
+    outgoing_queue_push(&self->subscriber.queue, item, false);
+    outgoing_unref(item);
+}
+
+/* Everything after the subscriber's cursor that is in memory. */
+static void append_recent(struct sse_stream *self, struct strbuf *out, const char *user_id) {
+    const struct server *server = self->server;
+    const struct event *event;
+    int64_t cursor = self->subscriber.cursor;
+    while ((event = recent_after(server->recent, cursor)) != NULL) {
+        cursor = event->id;
+        if (hub_may_see(&self->subscriber, user_id, event)) sse_append_event(out, server->epoch, event);
+    }
+    if (cursor > self->subscriber.cursor) self->subscriber.cursor = cursor;
+}
+
+struct opening {
+    const char *user_id;
+    int64_t cursor;             /* where the client continues */
+    bool reset;                 /* it cannot: tell it */
+    const struct event *events; /* from the database, in order, up to `head` */
+    size_t event_count;
+    int64_t head; /* events up to here are dealt with when `events` are told; 0: none were read */
+};
+
+static int open_stream(struct sse_stream *self, const struct opening *opening) {
+    struct server *server = self->server;
+    struct http_request request;
+    request_of(self, &request);
+    int error = hub_add(server->hub, &self->subscriber, opening->user_id);
+    if (error) return http_answer_error(self->wsi, &request, error, server->allowed_origins);
+    self->state = STATE_OPEN;
+    gauge_set(server->active_sse, hub_count(server->hub));
+    counter_add(server->opened_sse, 1);
+    if (http_begin_events(self->wsi, &request, server->allowed_origins) != 0) return -1;
+    lws_http_mark_sse(self->wsi);
+    lws_http_headers_detach(self->wsi); /* the headers' storage goes back to the pool */
+
+    _cleanup_strbuf_ struct strbuf text = STRBUF_INIT;
+    int64_t now = clock_wall_ms();
+    sse_append_connected(&text, server->epoch, opening->cursor, now);
+    self->subscriber.cursor = opening->cursor;
+    if (opening->reset) sse_append_reset(&text, server->epoch, opening->cursor, now);
+    for (size_t i = 0; i < opening->event_count; i++)
+        sse_append_event(&text, server->epoch, &opening->events[i]);
+    if (opening->head > self->subscriber.cursor) self->subscriber.cursor = opening->head;
+    append_recent(self, &text, opening->user_id);
+    queue_text(self, &text);
+    lws_callback_on_writable(self->wsi);
+    return 0;
+}
+
+/* Gives the job to admission, or answers that it cannot. */
+static int submit(struct sse_stream *self, struct admission_job *job, const struct http_request *request) {
+    job->connection = self;
+    job->deadline_ms = clock_monotonic_ms() + ADMISSION_MS;
+    memcpy(job->request_id, request->request_id, sizeof job->request_id);
+    if (!admission_submit(self->server->admission, job)) {
+        admission_job_free(job);
+        return http_answer_error(self->wsi, request, ERR_OVERLOADED, self->server->allowed_origins);
+    }
+    self->state = STATE_ADMITTING;
+    self->job_is_out = true;
+    lws_set_timeout(self->wsi, PENDING_TIMEOUT_HTTP_CONTENT, 2 * ADMISSION_MS / 1000);
+    return 0;
+}
+
+static struct sse_stream *stream_new(
+    struct server *server, struct lws *wsi, const struct http_request *request, const struct token_claims *claims) {
+    size_t origin_size = strlen(request->origin) + 1;
+    struct sse_stream *self = xcalloc(1, sizeof *self + origin_size);
+    self->server = server;
+    self->wsi = wsi;
+    self->subscriber.transport = &sse_transport;
+    self->subscriber.expires_at = claims->expires_at;
+    snprintf(self->subscriber.session_id, sizeof self->subscriber.session_id, "%.40s", claims->session_id);
+    memcpy(self->request_id, request->request_id, sizeof self->request_id);
+    memcpy(self->origin, request->origin, origin_size);
+    return self;
+}
+
+/* Where the client wants to continue, as far as memory alone can tell. */
+static void plan(
+    struct server *server, const struct http_request *request, struct admission_job *job, struct opening *opening) {
+    opening->cursor = recent_head(server->recent);
+    if (!request->last_event_id[0]) return;
+    int64_t id;
+    if (event_cursor_parse(request->last_event_id, job->epoch, sizeof job->epoch, &id) != 0) {
+        opening->reset = true;
+    } else if (strcmp(job->epoch, server->epoch) == 0 && recent_covers(server->recent, id)) {
+        opening->cursor = id;
+    } else {
+        job->replay = true;
+        job->cursor = id;
+    }
+}
+
+int sse_stream_begin(
+    struct server *server, struct lws *wsi, const struct http_request *request, struct sse_stream **ret_stream) {
+    struct token_claims claims;
+    if (!request->token[0] || token_cache_verify(server->tokens, request->token, &claims) != 0)
+        return http_answer_error(wsi, request, ERR_UNAUTHORIZED, server->allowed_origins);
+    int known = revocations_check_cached(server->revocations, &claims);
+    if (known == ERR_UNAUTHORIZED) return http_answer_error(wsi, request, ERR_UNAUTHORIZED, server->allowed_origins);
+    if (!server->epoch[0]) return http_answer_error(wsi, request, ERR_UNAVAILABLE, server->allowed_origins);
+
+    struct sse_stream *self = stream_new(server, wsi, request, &claims);
+    self->subscriber.everything = request->scope_all;
+    *ret_stream = self;
+    struct opening opening = { .user_id = claims.user_id };
+    struct admission_job *job = xcalloc(1, sizeof *job);
+    job->claims = claims;
+    job->everything = request->scope_all;
+    plan(server, request, job, &opening);
+    if (known != 0 || job->everything || job->replay || opening.reset) {
+        if (opening.reset) { /* a cursor that is none: told like one that cannot be served */
+            job->replay = true;
+            job->cursor = INT64_MAX;
+        } else if (!job->replay) {
+            job->cursor = opening.cursor;
+            memcpy(job->epoch, server->epoch, sizeof job->epoch);
+        }
+        return submit(self, job, request);
+    }
+    admission_job_free(job);
+    return open_stream(self, &opening);
+}
+
+void sse_stream_admitted(struct server *server, struct admission_job *job) {
+    struct sse_stream *self = job->connection;
+    self->job_is_out = false;
+    if (!self->wsi) {
+        free(self);
+    } else {
+        struct http_request request;
+        request_of(self, &request);
+        struct opening opening = { .user_id = job->claims.user_id,
+            .cursor = job->reset ? job->head : job->cursor,
+            .reset = job->reset,
+            .events = job->events,
+            .event_count = job->event_count,
+            .head = job->replay ? job->head : 0 };
+        int64_t known = opening.head > opening.cursor ? opening.head : opening.cursor;
+        int result;
+        if (job->error)
+            result = http_answer_error(self->wsi, &request, job->error, server->allowed_origins);
+        else if (known < recent_head(server->recent) && !recent_covers(server->recent, known)) /* it took too long */
+            result = http_answer_error(self->wsi, &request, ERR_UNAVAILABLE, server->allowed_origins);
+        else
+            result = open_stream(self, &opening);
+        if (result != 0) kill_soon(self);
+    }
+    admission_job_free(job);
+}
+
+void sse_stream_closed(struct sse_stream *self) {
+    struct server *server = self->server;
+    hub_remove(server->hub, &self->subscriber);
+    gauge_set(server->active_sse, hub_count(server->hub));
+    self->wsi = NULL;
+    if (!self->job_is_out) free(self);
+}
+
+void sse_stream_tick(struct subscriber *subscriber, void *server_pointer) {
+    struct server *server = server_pointer;
+    struct sse_stream *self = stream_of(subscriber);
+    if (subscriber->transport != &sse_transport || ++self->seconds_quiet < SSE_COMMENT_SECONDS) return;
+    /* every event up to the newest was considered for every stream: an idle client's cursor must not grow old */
+    if (recent_head(server->recent) > subscriber->cursor) subscriber->cursor = recent_head(server->recent);
+    _cleanup_strbuf_ struct strbuf text = STRBUF_INIT;
+    sse_append_keep_alive(&text, server->epoch, subscriber->cursor > self->told_cursor ? subscriber->cursor : -1);
+    struct outgoing *item = outgoing_new(text.data, text.size);
+    hub_send(server->hub, subscriber, item, true);
+    outgoing_unref(item);
+}
