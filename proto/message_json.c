@@ -141,6 +141,14 @@ static void read_str(const struct reader *reader, const struct field *field, con
     }
 }
 
+/* RFC 3339, or milliseconds as the database's JSON has them. */
+static bool read_time(const json_t *value, int64_t *ret_milliseconds) {
+    if (json_is_integer(value)) *ret_milliseconds = json_integer_value(value);
+    if (json_is_integer(value)) return true;
+    return json_is_string(value) && strlen(json_string_value(value)) == json_string_length(value) &&
+           time_from_rfc3339(json_string_value(value), ret_milliseconds) == 0;
+}
+
 static bool read_scalar(const struct field *field, const json_t *value, void *message) {
     int64_t time;
     switch (field->kind) {
@@ -157,9 +165,7 @@ static bool read_scalar(const struct field *field, const json_t *value, void *me
         field_put_bool(field, message, json_is_true(value));
         return true;
     default:
-        if (!json_is_string(value) || strlen(json_string_value(value)) != json_string_length(value) ||
-            time_from_rfc3339(json_string_value(value), &time) != 0 || !field_fits_int(field, time))
-            return false;
+        if (!read_time(value, &time) || !field_fits_int(field, time)) return false;
         field_put_int(field, message, time);
         return true;
     }
