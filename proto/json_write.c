@@ -78,10 +78,14 @@ static void append_int(struct strbuf *out, int64_t value) {
     strbuf_append(out, digits + start, sizeof(digits) - start);
 }
 
-/* The shortest of 15 and 17 digits that reads back as the same double. */
+/* The shorter of 15 and 17 digits that reads back as the same double. */
 static void append_double(struct strbuf *out, double value) {
-    if (fabs(value) < 0x1p53 && value == (double)(int64_t)value && !(value == 0 && signbit(value))) {
-        append_int(out, (int64_t)value);
+    if (fabs(value) < 0x1p53 && value == (double)(int64_t)value) {
+        if (value == 0 && signbit(value) != 0) {
+            strbuf_append(out, "-0.0", 4);
+        } else {
+            append_int(out, (int64_t)value);
+        }
         return;
     }
     char text[NUMBER_MAX];
