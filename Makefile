@@ -6,7 +6,7 @@
 #   BUILD=dir       where all products go (default build; variants live below it)
 #   SANITIZE=1      AddressSanitizer and UndefinedBehaviorSanitizer; into build/asan unless BUILD says otherwise
 #   SANITIZE=fuzz   the same with libFuzzer's coverage, by clang; into build/fuzz
-#   CC=clang        another compiler, CFLAGS=... further flags
+#   CC=clang        another compiler, CFLAGS=... further flags; V=1 shows the whole commands
 
 SHELL := /bin/sh
 .DELETE_ON_ERROR:
@@ -61,8 +61,10 @@ ifeq ($(SANITIZE),fuzz)
   override CC := clang
   MODE_FLAGS += -fsanitize=fuzzer-no-link
 endif
-COMPILE = $(CC) $(BASE_FLAGS) $(MODE_FLAGS) $(INCLUDES) $(CFLAGS) -MMD -MP
-LINK = $(CC) $(MODE_LINK) $(LDFLAGS) -Wl,--as-needed
+Q := $(if $(V),,@)
+announce = $(if $(V),,@printf '  %-8s %s\n' $(1) $@)
+COMPILE = $(Q)$(CC) $(BASE_FLAGS) $(MODE_FLAGS) $(INCLUDES) $(CFLAGS) -MMD -MP
+LINK = $(Q)$(CC) $(MODE_LINK) $(LDFLAGS) -Wl,--as-needed
 
 objects = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 
@@ -92,21 +94,23 @@ FORCE:
 
 $(BUILD)/gen/migrations.c: $(MIGRATIONS) tools/embed_sql.awk $(wildcard sql)
 	@mkdir -p $(@D)
-	awk -f tools/embed_sql.awk $(MIGRATIONS) /dev/null > $@
+	$(Q)awk -f tools/embed_sql.awk $(MIGRATIONS) /dev/null > $@
 
 $(BUILD)/obj/gen/migrations.o: $(BUILD)/gen/migrations.c | $(BUILD)/gen/version.h
 	@mkdir -p $(@D)
+	$(call announce,compile)
 	$(COMPILE) -c -o $@ $<
 
 # --- libraries, programs, tools ----------------------------------------------------------------------------------
 $(BUILD)/obj/%.o: %.c Makefile | $(BUILD)/gen/version.h
 	@mkdir -p $(@D)
+	$(call announce,compile)
 	$(COMPILE) -c -o $@ $<
 
 define archive
 	@mkdir -p $(@D)
 	@rm -f $@
-	ar rcs $@ $(filter %.o,$^)
+	$(Q)ar rcs $@ $(filter %.o,$^)
 endef
 
 $(BUILD)/lib/libbore_common.a: $(call objects,$(COMMON_SOURCES))
@@ -123,12 +127,14 @@ $(BUILD)/lib/service_$(1).a: $(call objects,$(filter-out services/$(1)/main.c,$(
 	$$(archive)
 $(BUILD)/bin/bore-$(1): $(BUILD)/obj/services/$(1)/main.o $(BUILD)/lib/service_$(1).a $(LIBRARIES)
 	@mkdir -p $$(@D)
+	$$(call announce,link)
 	$$(LINK) -o $$@ $$^ $(PACKAGE_LIBS)
 endef
 $(foreach service,$(SERVICES),$(eval $(call service_rules,$(service))))
 
 $(BUILD)/tools/%: $(BUILD)/obj/proto/tools/%.o $(LIBRARIES)
 	@mkdir -p $(@D)
+	$(call announce,link)
 	$(LINK) -o $@ $^ $(PACKAGE_LIBS)
 
 docs: $(TOOLS)  ## write docs/protocol.md from the message table
@@ -145,6 +151,7 @@ service_of_test = $(filter $(SERVICES),$(firstword $(subst _, ,$(patsubst test_%
 define unit_test_rule
 $(BUILD)/test/$(1): $(BUILD)/obj/tests/unit/$(1).o $(BUILD)/lib/libunit_support.a $(patsubst %,$(BUILD)/lib/service_%.a,$(call service_of_test,$(1))) $(LIBRARIES)
 	@mkdir -p $$(@D)
+	$$(call announce,link)
 	$$(LINK) -o $$@ $$^ -lcmocka $(PACKAGE_LIBS)
 endef
 $(foreach test,$(notdir $(UNIT_TESTS)),$(eval $(call unit_test_rule,$(test))))
@@ -190,6 +197,7 @@ FUZZ_SECONDS ?= 20
 ifeq ($(SANITIZE),fuzz)
 $(BUILD)/fuzzers/%: $(BUILD)/obj/tests/fuzz/%.o $(LIBRARIES)
 	@mkdir -p $(@D)
+	$(call announce,link)
 	$(LINK) -fsanitize=fuzzer -o $@ $^ $(PACKAGE_LIBS)
 fuzzers: $(FUZZERS)
 endif
