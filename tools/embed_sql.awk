@@ -3,7 +3,7 @@
 # A file whose name is not NNN_name.sql, or a number used twice, ends the build.
 
 function literal(text) {
-    gsub(/\\/, "\\\\", text)
+    gsub(/\\/, "\\\\\\\\", text)
     gsub(/"/, "\\\"", text)
     gsub(/\?/, "\\?", text)    # no trigraphs
     gsub(/\t/, "\\t", text)
