@@ -53,19 +53,23 @@ CREATE TABLE bore.users (
 ) WITH (fillfactor = 80);
 CREATE UNIQUE INDEX users_email ON bore.users (lower(email));
 CREATE INDEX users_newest ON bore.users (created_at DESC, id DESC);
+CREATE INDEX users_admins ON bore.users (id) WHERE is_admin;
 
 -- Where a user is signed in: one family of refresh tokens, and the JWTs issued to it.
 CREATE TABLE bore.sessions (
-    id           text PRIMARY KEY,
-    user_id      text NOT NULL REFERENCES bore.users ON DELETE CASCADE,
-    created_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
-    last_used_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    expires_at   timestamptz NOT NULL, -- of the newest refresh token
-    address      text,
-    user_agent   text,
-    revoked_at   timestamptz
+    id               text PRIMARY KEY,
+    user_id          text NOT NULL REFERENCES bore.users ON DELETE CASCADE,
+    created_at       timestamptz NOT NULL DEFAULT clock_timestamp(),
+    last_used_at     timestamptz NOT NULL DEFAULT clock_timestamp(),
+    expires_at       timestamptz NOT NULL, -- of the newest refresh token
+    token_expires_at timestamptz NOT NULL, -- no JWT issued to it is valid after this, whatever JWT_TTL_SECONDS was then
+    address          text,
+    user_agent       text,
+    revoked_at       timestamptz
 );
-CREATE INDEX sessions_user ON bore.sessions (user_id, created_at DESC);
+CREATE INDEX sessions_user ON bore.sessions (user_id, created_at DESC, id DESC);
+CREATE INDEX sessions_expires ON bore.sessions (expires_at);
+CREATE INDEX sessions_revoked ON bore.sessions (revoked_at) WHERE revoked_at IS NOT NULL;
 
 CREATE TABLE bore.refresh_tokens (
     token_hash text PRIMARY KEY CHECK (length(token_hash) = 64),
@@ -74,19 +78,22 @@ CREATE TABLE bore.refresh_tokens (
     expires_at timestamptz NOT NULL,
     used_at    timestamptz
 );
-CREATE INDEX refresh_tokens_session ON bore.refresh_tokens (session_id);
+CREATE INDEX refresh_tokens_session ON bore.refresh_tokens (session_id, created_at);
 CREATE INDEX refresh_tokens_expires ON bore.refresh_tokens (expires_at);
 
 -- Sessions whose JWTs are void although not expired. Kept without a foreign key: a deleted user's tokens stay void.
+-- event_id is the event that announced it: gapless, in commit order, and independent of how long the log is kept.
 CREATE TABLE bore.revoked_sessions (
     session_id text PRIMARY KEY,
     user_id    text NOT NULL,
     revoked_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    expires_at timestamptz NOT NULL -- no JWT of it can be valid after this
+    expires_at timestamptz NOT NULL, -- no JWT of it can be valid after this
+    event_id   bigint NOT NULL
 );
+CREATE INDEX revoked_sessions_event ON bore.revoked_sessions (event_id);
 CREATE INDEX revoked_sessions_expires ON bore.revoked_sessions (expires_at);
 
--- Failed sign-ins by key ("account:<sha256 of e-mail>", "address:<address>") within a window.
+-- Attempts by key within a window (010_auth.sql): "address:…", "email:<sha256>", "pair:<sha256>:…", "signup:…".
 CREATE TABLE bore.login_throttle (
     key          text PRIMARY KEY,
     failures     integer NOT NULL DEFAULT 0,
