@@ -47,6 +47,9 @@ void bus_publish(struct bus_client *self, const char *topic, const void *frame, 
 typedef void bus_subscriber_fn(void *user_data, const char *topic, const void *frame, size_t size);
 /* Before the first message is expected; topics of the prefix from now on. At most 8 subscriptions. */
 int bus_subscribe(struct bus_client *self, const char *topic_prefix, bus_subscriber_fn *subscriber, void *user_data);
+/* Ends every subscription of this pair. On return the subscriber is not running and will not be called again; not to be
+ * called from within it. */
+void bus_unsubscribe(struct bus_client *self, bus_subscriber_fn *subscriber, void *user_data);
 
 struct bus_client_statistics {
     uint64_t calls, timeouts, unavailable, retries, late_replies, publish_drops, pending;

@@ -30,6 +30,7 @@ struct event_reader_options {
     struct bus_client *bus;
     const struct db_options *database; /* the reader has a connection of its own */
     int64_t start;                     /* first wanted id - 1; -1 = the head of the log when first reached */
+    const char *epoch;                 /* to which start belongs; NULL or "" = whichever the log has */
     event_reader_fn *on_event;
     /* Called when the log no longer holds the cursor's successor, or the epoch changed: all state from before is void. May be NULL. */
     void (*on_reset)(void *user_data, int64_t head);
@@ -38,13 +39,15 @@ struct event_reader_options {
 
 /* Starts the reader's thread. Strings are copied. */
 struct event_reader *event_reader_new(const struct event_reader_options *options);
-/* Stops and joins the thread. */
+/* Stops and joins the thread. The bus client must still be there. NULL-safe. */
 void event_reader_free(struct event_reader *self);
 /* The last id handed to on_event (or the start). Any thread. */
 int64_t event_reader_cursor(const struct event_reader *self);
 /* The epoch, "" while not yet known. Any thread. Copies at most size-1 bytes. */
 void event_reader_epoch(struct event_reader *self, char *ret_epoch, size_t size);
-/* Milliseconds since the log was last known to be complete up to the cursor (read, or head confirmed). Any thread. */
+/* Milliseconds since all rows then committed are known to have been handed out: the log was read to its end, or the cursor's
+ * successor came from PUB. INT64_MAX before the log was first reached. Beyond a few seconds: the log cannot be read, and
+ * news may be missing. Any thread. */
 int64_t event_reader_age_ms(const struct event_reader *self);
 
 /* "<epoch>-<id>". 0, or -EINVAL for text that is none. */

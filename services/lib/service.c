@@ -20,7 +20,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/memory.h"
-#include "proto/topics.h"
+#include "services/lib/counters_publisher.h"
 #include "services/lib/migrate.h"
 #include "services/lib/service_internal.h"
 
@@ -55,17 +55,6 @@ void service_database_options(const char *name, struct db_options *ret_options) 
 int service_database_share(int of_20) {
     int64_t share = of_20 * config.db_pool_size / POOL_SIZE_STANDARD;
     return share < 1 ? 1 : (int)share;
-}
-
-void service_publish_counters(struct bus_client *bus, const char *process) {
-    char topic[TOPIC_MAX];
-    struct counters values;
-    _cleanup_strbuf_ struct strbuf frame = STRBUF_INIT;
-    snprintf(topic, sizeof topic, TOPIC_COUNTERS "%s", process);
-    counters_snapshot(process, (int)config.instance, &values);
-    if (message_encode_frame(&counters_descriptor, &values, &frame) == 0)
-        bus_publish(bus, topic, frame.data, frame.size);
-    message_release(&counters_descriptor, &values);
 }
 
 /* --- signals
@@ -172,7 +161,7 @@ static int run_begin(struct service_run *run) {
 static void publish_counters(struct service_run *run) {
     for (size_t i = 0; i < run->lane_count; i++)
         gauge_set(run->lanes[i].depth, (double)lane_held(&run->lanes[i]));
-    service_publish_counters(run->bus, run->service->name);
+    counters_publish(run->bus, run->service->name, (int)config.instance);
 }
 
 /* Returns when the process shall end. */
@@ -261,7 +250,7 @@ int service_main(int argc, char **argv, const struct service *service) {
     if (loaded != 0) return loaded > 0 ? EXIT_OK : EXIT_USAGE;
     int signal_fd = open_signals();
     gauge_set(counter_get(GAUGE, "process_start_time_seconds", ""), (double)clock_wall_ms() / 1000);
-    struct service_run run = { .service = service };
+    struct service_run run = { .service = service, .outbox.event_fd = -1, .wake_main_fd = -1 };
     int status = signal_fd < 0 ? EXIT_FAILED : run_service(&run, signal_fd);
     log_info("ended with status %d", status);
     close(signal_fd);

@@ -127,9 +127,6 @@ void service_database_options(const char *name, struct db_options *ret_options);
  * threads in all keep the system's sum at DB_POOL_SIZE. After the settings are loaded. */
 int service_database_share(int of_20);
 
-/* Publishes the process's counters on `counters.<process>`, for processes that are not services; once a second. */
-void service_publish_counters(struct bus_client *bus, const char *process);
-
 /* Constants that SQL texts may name as `:config.field`, e.g. :config.tunnel_token_ttl_ms (numbers and texts of struct
  * config) are substituted as parameters by query.c. */
 

@@ -83,8 +83,11 @@ static void answer_from_row(
     const struct message_descriptor *descriptor = job->route->method->reply;
     const char *error = column_text(result, row, "error");
     if (error) {
-        service_fail(&self->context, 0, column_text(result, row, "error_message"), 0);
-        worker_answer(self, job, error_from_name(error), NULL);
+        int code = error_from_name(error);
+        if (code == ERR_INTERNAL)
+            log_error("%s: its statement answers error %s", job->route->method->request->name, error);
+        service_fail(&self->context, code, column_text(result, row, "error_message"), 0);
+        worker_answer(self, job, code, NULL);
         return;
     }
     _cleanup_free_ void *reply = xcalloc(1, descriptor->size);

@@ -21,7 +21,7 @@
 
 enum {
     HELLO_MS = 500,
-    RETRY_SEND_MS = 50,
+    RETRY_SEND_MS = 50,                    /* while the bus is away */
     RECEIVE_MOST = 64,                     /* batches taken before answers get their turn */
     REPLY_BYTES_MAX = BUS_MESSAGE_MAX / 2, /* one more answer always fits: BUS_BODY_MAX */
 };
@@ -44,24 +44,28 @@ static int send_frames(void *socket, const void *head, size_t head_size, const s
     return zmq_send(socket, frame->data, frame->size, ZMQ_DONTWAIT) < 0 ? -errno : 0;
 }
 
+/* False when the bus takes nothing now. */
+static bool send_lane_hello(struct service_run *run, const struct service_lane *lane, bool leaving) {
+    struct worker_hello hello = { .lane = (char *)(uintptr_t)lane->name,
+        .process = (char *)(uintptr_t)run->service->name,
+        .instance = config.instance,
+        .version = PROTOCOL_VERSION,
+        .credits = lane->credits,
+        .leaving = leaving };
+    _cleanup_strbuf_ struct strbuf frame = STRBUF_INIT;
+    if (message_encode_frame(&worker_hello_descriptor, &hello, &frame) == 0)
+        return send_frames(run->socket, "", 0, &frame) == 0;
+    log_error("lane %s: its sign of life cannot be encoded", lane->name);
+    return true;
+}
+
 static void send_hello(struct bus_side *self) {
-    struct service_run *run = self->run;
-    bool leaving = atomic_load(&run->leaving);
-    for (size_t i = 0; i < run->lane_count; i++) {
-        const struct service_lane *lane = run->lanes[i].spec;
-        struct worker_hello hello = { .lane = (char *)(uintptr_t)lane->name,
-            .process = (char *)(uintptr_t)run->service->name,
-            .instance = config.instance,
-            .version = PROTOCOL_VERSION,
-            .credits = lane->credits,
-            .leaving = leaving };
-        _cleanup_strbuf_ struct strbuf frame = STRBUF_INIT;
-        if (message_encode_frame(&worker_hello_descriptor, &hello, &frame) < 0 ||
-            send_frames(run->socket, "", 0, &frame) < 0)
-            log_debug("lane %s: its sign of life was not sent", lane->name);
-    }
+    bool leaving = atomic_load(&self->run->leaving);
+    bool sent = true;
+    for (size_t i = 0; i < self->run->lane_count; i++)
+        sent = send_lane_hello(self->run, self->run->lanes[i].spec, leaving) && sent;
     self->was_leaving = leaving;
-    self->next_hello_ms = clock_monotonic_ms() + HELLO_MS;
+    self->next_hello_ms = clock_monotonic_ms() + (sent ? HELLO_MS : RETRY_SEND_MS);
 }
 
 static void drop_expired(struct bus_side *self) {
