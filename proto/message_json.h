@@ -2,7 +2,8 @@
  * message_json.h: messages from and to JSON (RFC 8259), by descriptor.
  *
  * Requests: each field is found under its snake_case name or the camelCase form of it; types are strict; unknown
- * members are ignored; CALLER and PATH fields are never read. Answers: snake_case plus the declared aliases; unset
+ * members are ignored; CALLER, PATH and BIN fields are never read; a TIME is RFC 3339 or, as in the database's JSON,
+ * milliseconds. Answers: snake_case plus the declared aliases; unset
  * optional fields are null, or left out when OMIT. Thread rule: no shared state; any thread.
  */
 #ifndef BORE_PROTO_MESSAGE_JSON_H
@@ -35,9 +36,10 @@ void json_append_string(struct strbuf *out, const char *text);
 /* Whether key is name or the camelCase form of name. */
 bool json_key_matches(const char *name, const char *key);
 
-/* RFC 3339 UTC with milliseconds, e.g. 2026-01-31T12:00:00.000Z. buffer has at least 32 bytes. */
+/* RFC 3339 UTC with milliseconds, e.g. 2026-01-31T12:00:00.000Z; outside the years 1 to 9999 the nearest time inside.
+ * buffer has at least 32 bytes. */
 void time_to_rfc3339(int64_t milliseconds, char *buffer, size_t size);
-/* Accepts what the above writes (fraction optional, offset Z or +hh:mm). 0 or -EINVAL. */
+/* Accepts what the above writes (fraction optional, offset Z or +hh:mm or -hh:mm). 0 or -EINVAL. */
 int time_from_rfc3339(const char *text, int64_t *ret_milliseconds);
 
 #endif
