@@ -44,6 +44,9 @@ start() {
         stop_all
         die "$failure"
     fi
+    for process in $(processes); do
+        if gave_up "$process"; then warn "$process does not start: $(last_words "$process") (log: $BORE_HOME/log/$process/current)"; fi
+    done
     printf '%s\n' "$(url)" >url
 }
 

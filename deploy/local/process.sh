@@ -3,11 +3,12 @@
 # shellcheck shell=dash
 
 # start_time PID: field 22 of /proc/PID/stat (field 2, the name, may hold anything: what follows its bracket counts), and
-# the boot that it counts from.
+# the boot that it counts from. Fails for one that is dead, though nobody may have asked for its remains.
 start_time() {
     { read -r stat <"/proc/$1/stat"; } 2>/dev/null || return 1
     # shellcheck disable=SC2086  # fields
     set -- ${stat##*) }
+    [ "$1" != Z ] || return 1
     read -r boot </proc/sys/kernel/random/boot_id
     printf '%s/%s\n' "${20}" "$boot"
 }
