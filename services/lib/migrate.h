@@ -1,5 +1,6 @@
 /*
- * migrate.h: brings the schema `bore` to this program's version (sql/NNN_name.sql, embedded), once, under an advisory lock.
+ * migrate.h: brings the schema `bore` to this program's version (sql/NNN_name.sql, embedded), once, under an advisory
+ * lock.
  */
 #ifndef BORE_SERVICES_LIB_MIGRATE_H
 #define BORE_SERVICES_LIB_MIGRATE_H
@@ -17,7 +18,8 @@ extern const struct migration migrations[]; /* in order; generated from sql/ */
 extern const size_t migrations_count;
 
 /* 0 when the schema is at this program's version (after applying what was missing, each migration in one transaction);
- * -ENOTSUP when the database is newer than the program; else a db error. Logs what it applied. Waits for a concurrent run. */
+ * -ENOTSUP when the database is newer than the program; else a db error. Logs what it applied. Waits for a concurrent
+ * run. */
 int migrate(struct db *db);
 
 #endif

@@ -12,17 +12,17 @@
 #include "services/lib/bus_client.h"
 #include "services/lib/token.h"
 
-struct revocations;
+struct revocation_set; /* `struct revocations` is the message */
 
 /* on_revoked (may be NULL) is called in the poll thread for each newly revoked session. */
-struct revocations *revocations_new(struct bus_client *bus, void (*on_revoked)(void *user_data, const char *session_id),
-                                    void *user_data);
-void revocations_free(struct revocations *self);
+struct revocation_set *revocations_new(
+    struct bus_client *bus, void (*on_revoked)(void *user_data, const char *session_id), void *user_data);
+void revocations_free(struct revocation_set *self);
 /* 0 valid; ERR_UNAUTHORIZED revoked; ERR_UNAVAILABLE not known. May call auth (blocking) when the set is stale. */
-int revocations_check(struct revocations *self, const struct token_claims *claims, int64_t deadline_ms);
+int revocations_check(struct revocation_set *self, const struct token_claims *claims, int64_t deadline_ms);
 /* Never blocks: 0 valid, ERR_UNAUTHORIZED revoked, ERR_UNAVAILABLE when the set is stale. */
-int revocations_check_cached(struct revocations *self, const struct token_claims *claims);
+int revocations_check_cached(struct revocation_set *self, const struct token_claims *claims);
 /* Milliseconds since the last answer. */
-int64_t revocations_age_ms(struct revocations *self);
+int64_t revocations_age_ms(struct revocation_set *self);
 
 #endif
