@@ -20,8 +20,8 @@ bool constant_time_equal(const char *left, const char *right);
 /* bcrypt $2b$ of a password of 1..72 bytes. 0, or -EINVAL (length, NUL), or -ENOMEM. Takes ~50 ms at cost 10 on
  * purpose. */
 int password_hash(const char *password, int cost, char ret_hash[128]);
-/* Whether password matches hash ($2a$, $2b$, $2y$); same duration whether or not it does. False for an unusable hash.
- */
+/* Whether password matches hash ($2a$, $2b$, $2y$); same duration whether or not it does. Of a password over 72 bytes
+ * the first 72 count. False for an unusable hash. */
 bool password_verify(const char *password, const char *hash);
 
 #endif

@@ -5,9 +5,10 @@
  * Several run as a pipeline, each followed by its own Sync, which makes each its own transaction. Every result is read
  * up to ReadyForQuery before success is reported, because COMMIT happens after CommandComplete.
  *
- * What goes wrong: serialization failures and deadlocks are run again; a prepared statement that the server no longer
- * knows, or whose result type a migration changed, is prepared again, once. Both are safe, because the transaction was
- * rolled back. Everything else is reported, and a connection of which nobody knows in which state it is gets dropped.
+ * What goes wrong: serialization failures, deadlocks, and what was lost before it was sent, are run again; a prepared
+ * statement that the server no longer knows, or whose result type a migration changed, is prepared again, once. Both
+ * are safe, because the transaction was rolled back. Everything else is reported, and a connection of which nobody
+ * knows in which state it is gets dropped.
  */
 #include "common/db.h"
 
@@ -88,7 +89,7 @@ static int64_t statement_deadline(const struct db *self) {
 
 static bool is_error(const PGresult *result) {
     ExecStatusType status = PQresultStatus(result);
-    return status != PGRES_TUPLES_OK && status != PGRES_COMMAND_OK;
+    return status != PGRES_TUPLES_OK && status != PGRES_COMMAND_OK && status != PGRES_EMPTY_QUERY;
 }
 
 static bool is_copy(const PGresult *result) {
@@ -203,8 +204,9 @@ static int run_pipeline(
     return 0;
 }
 
-static int attempt(struct db *self, const struct db_call *calls, size_t count, PGresult **ret_results) {
-    int error = db_connection_ensure(self, db_deadline(self, CONNECT_LIMIT_MS));
+static int attempt(
+    struct db *self, const struct db_call *calls, size_t count, int64_t connect_deadline_ms, PGresult **ret_results) {
+    int error = db_connection_ensure(self, connect_deadline_ms);
     if (error < 0) return error;
     int64_t deadline_ms = statement_deadline(self);
     if (clock_monotonic_ms() >= deadline_ms)
@@ -239,19 +241,31 @@ static bool prepare_again(struct db *self) {
     return done;
 }
 
+static void count_call(struct db *self, size_t calls, int error, int64_t start_us) {
+    self->statistics.calls += calls;
+    if (error < 0 && error != -EPERM) self->statistics.errors++;
+    self->statistics.microseconds += (uint64_t)(clock_monotonic_us() - start_us);
+}
+
+/* Whether what failed was not carried out, and may well go better now. */
+static bool worth_another_attempt(const struct db *self, int error, int64_t connect_deadline_ms) {
+    if (failed_with(self, "40001") || failed_with(self, "40P01")) return true;
+    return error == -ENOTCONN && clock_monotonic_ms() < connect_deadline_ms;
+}
+
 /* Results are written on success alone. */
 static int run_calls(struct db *self, const struct db_call *calls, size_t count, PGresult **ret_results) {
-    int64_t start = clock_monotonic_us();
-    int reruns = 0;
+    int64_t start_us = clock_monotonic_us();
+    int64_t connect_deadline_ms = db_deadline(self, CONNECT_LIMIT_MS);
+    int reruns = db_in_transaction(self) ? RERUNS_MAX : 0;
     bool prepared_again = false;
     int error;
     for (;;) {
         db_failure_clear(self);
-        error = attempt(self, calls, count, ret_results);
+        error = attempt(self, calls, count, connect_deadline_ms, ret_results);
         if (error == 0) break;
         clear_results(ret_results, count);
-        bool rolled_back = failed_with(self, "40001") || failed_with(self, "40P01");
-        if (rolled_back && reruns < RERUNS_MAX) {
+        if (reruns < RERUNS_MAX && worth_another_attempt(self, error, connect_deadline_ms)) {
             reruns++;
             log_debug("%s is run again (%d): %s", calls[0].statement->name, reruns, self->failure.message);
             poll(NULL, 0, reruns); /* lets the one that won finish */
@@ -260,9 +274,7 @@ static int run_calls(struct db *self, const struct db_call *calls, size_t count,
         if (prepared_again || !prepare_again(self)) break;
         prepared_again = true;
     }
-    self->statistics.calls += count;
-    if (error < 0 && error != -EPERM) self->statistics.errors++;
-    self->statistics.microseconds += (uint64_t)(clock_monotonic_us() - start);
+    count_call(self, count, error, start_us);
     return error;
 }
 
@@ -294,15 +306,13 @@ int db_run_many(struct db *self, const struct db_call *calls, size_t count, stru
 }
 
 int db_run_script(struct db *self, const char *sql) {
-    int64_t start = clock_monotonic_us();
+    int64_t start_us = clock_monotonic_us();
     db_failure_clear(self);
     int error = db_connection_ensure(self, db_deadline(self, CONNECT_LIMIT_MS));
     if (error == 0) {
         error = PQsendQuery(self->connection, sql) ? receive(self, db_deadline(self, STATEMENT_LIMIT_MS), NULL)
                                                    : sending_failed(self);
     }
-    self->statistics.calls++;
-    if (error < 0 && error != -EPERM) self->statistics.errors++;
-    self->statistics.microseconds += (uint64_t)(clock_monotonic_us() - start);
+    count_call(self, 1, error, start_us);
     return error;
 }

@@ -3,14 +3,16 @@
  *
  * A connection connects when it is first used and again after it was lost, with backoff (50 ms doubling to 1 s, and
  * never longer than the caller's deadline); statements are prepared once a connection, by name. Every call is bounded:
- * by the deadline, by statement_timeout, and by tcp keepalives. A statement that failed with serialization_failure or
- * deadlock_detected is run again, up to 3 times; nothing else is ever retried here, and a connection lost while a
+ * by the deadline, by statement_timeout (and a second for the answer; 5 s to connect) where there is none, and by tcp
+ * keepalives. A statement that failed with serialization_failure or deadlock_detected, or whose connection was lost
+ * before it was sent, is run again, up to 3 times; nothing else is ever retried here, and a connection lost while a
  * statement ran is reported (the caller knows whether repeating is safe).
  * Thread rule: one thread at a time per struct db.
  *
- * Errors are negative: -ENOTCONN (no connection in time), -ECONNRESET (lost while a statement ran: outcome unknown),
- * -ETIMEDOUT (statement or deadline), -EEXIST (unique violation), -EINVAL (bad input to a type), -ENOSPC (disk full or
- * out of memory there), -EPERM refused by a function of ours (see db_refusal), -EIO anything else.
+ * Errors are negative: -ENOTCONN (no connection in time: nothing was done), -ECONNRESET (lost while a statement ran:
+ * outcome unknown), -ETIMEDOUT (statement or lock timeout: nothing was done; or the deadline: outcome unknown, the
+ * connection is dropped), -EEXIST (unique violation), -EINVAL (bad input to a type), -ENOSPC (disk full or out of
+ * memory there), -EPERM refused by a function of ours (see db_refusal), -EIO anything else.
  */
 #ifndef BORE_COMMON_DB_H
 #define BORE_COMMON_DB_H
@@ -33,7 +35,7 @@ struct db_options {
 };
 
 struct db_statement {
-    const char *name; /* unique a process; stays the same for the same sql */
+    const char *name; /* unique a process, at most 63 bytes; stays the same for the same sql */
     const char *sql;  /* with $1, $2 … */
 };
 
@@ -79,7 +81,8 @@ struct db_call {
  * belong together. 0 with all results, or the first failure's error with none. */
 int db_run_many(struct db *self, const struct db_call *calls, size_t count, struct db_result **ret_results);
 
-/* Runs a script of several statements without parameters (migrations). */
+/* Runs a script of several statements without parameters (migrations), once: one transaction unless it says BEGIN and
+ * COMMIT. statement_timeout holds for each statement of it; without a deadline all of it has 10 minutes. */
 int db_run_script(struct db *self, const char *sql);
 
 /* Of the last failure: PostgreSQL's sentence (no parameter values), and, for -EPERM, what the function raised with
@@ -102,7 +105,7 @@ void db_result_free(struct db_result *self);
 void cleanup_db_result(struct db_result **self);
 #define _cleanup_db_result_ __attribute__((cleanup(cleanup_db_result)))
 
-/* Counters since start, for metrics: calls, errors, microseconds spent. */
+/* Counters since start, for metrics: calls, errors (a refusal is none), microseconds spent, connections made. */
 struct db_statistics {
     uint64_t calls;
     uint64_t errors;

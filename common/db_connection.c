@@ -147,6 +147,7 @@ static int connect_with_backoff(struct db *self, int64_t deadline_ms) {
         if (error == 0) {
             self->backoff_ms = BACKOFF_FIRST_MS;
             self->statistics.connects++;
+            db_failure_clear(self);
             log_debug("connected to the database");
             return 0;
         }
@@ -171,8 +172,14 @@ static bool is_alive(struct db *self) {
     return false;
 }
 
+bool db_in_transaction(const struct db *self) {
+    return self->connection && PQtransactionStatus(self->connection) == PQTRANS_INTRANS;
+}
+
 int db_connection_ensure(struct db *self, int64_t deadline_ms) {
+    bool in_transaction = db_in_transaction(self);
     if (self->connection && is_alive(self)) return 0;
+    if (in_transaction) return db_connection_lost(self, -ECONNRESET);
     db_connection_drop(self);
     return connect_with_backoff(self, deadline_ms);
 }

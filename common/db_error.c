@@ -37,7 +37,7 @@ static int code_of(const char *sqlstate) {
     return -EIO;
 }
 
-/* Cuts after a whole UTF-8 character; line ends become blanks, and trailing ones go. NULL is "". */
+/* Cuts after a whole UTF-8 character; line ends and tabs become blanks, and trailing ones go. NULL is "". */
 static void copy_text(char *ret_text, size_t room, const char *text) {
     size_t size = text ? strlen(text) : 0;
     if (size >= room) {
@@ -45,7 +45,7 @@ static void copy_text(char *ret_text, size_t room, const char *text) {
         while (size && ((unsigned char)text[size] & 0xc0) == 0x80)
             size--;
     }
-    while (size && strchr(" \r\n", text[size - 1]))
+    while (size && strchr(" \t\r\n", text[size - 1]))
         size--;
     for (size_t i = 0; i < size; i++)
         ret_text[i] = text[i] == '\n' || text[i] == '\r' ? ' ' : text[i];

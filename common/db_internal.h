@@ -39,7 +39,10 @@ struct db {
 /* The caller's deadline, or limit_ms from now when there is none. */
 int64_t db_deadline(const struct db *self, int64_t limit_ms);
 
-/* A live connection by deadline_ms: the one that there is, or a new one. 0 or -ENOTCONN. */
+/* Whether a script said BEGIN and none COMMIT: then nothing is repeated, and no new connection may take the place. */
+bool db_in_transaction(const struct db *self);
+/* A live connection by deadline_ms: the one that there is, or a new one. 0, -ENOTCONN, or -ECONNRESET when a
+ * transaction that a script began was lost. */
 int db_connection_ensure(struct db *self, int64_t deadline_ms);
 /* Ends the connection without waiting for anybody. */
 void db_connection_drop(struct db *self);

@@ -3,7 +3,9 @@
  *
  * Order: the table's default < `.env` in the working directory < the environment. `--help` prints the table,
  * `--version` the version. An unknown option, a value of the wrong type or out of its bounds ends in one clear line
- * naming the setting. Values of SECRET settings are never printed. Thread rule: load once at start, before threads.
+ * naming the setting. An empty value counts as not set. Bounds hold for the default too; 0 and 0 is unbounded; a
+ * minimum above 0 without a default makes a text required. Values of SECRET settings are never printed. Thread rule:
+ * load once at start, before threads.
  */
 #ifndef BORE_COMMON_SETTINGS_H
 #define BORE_COMMON_SETTINGS_H
