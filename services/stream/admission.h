@@ -41,7 +41,7 @@ struct admission;
 
 struct admission_options {
     struct bus_client *bus;
-    struct revocations *revocations;
+    struct revocation_set *revocations;
     const struct db_options *database;
     void (*on_done)(void *user_data, struct admission_job *job); /* takes the job */
     void *user_data;

@@ -25,7 +25,7 @@ struct server {
     struct recent *recent;
     struct token_cache *tokens;
     struct inbox *inbox;
-    struct revocations *revocations; /* set before the loop runs */
+    struct revocation_set *revocations; /* set before the loop runs */
     struct admission *admission;     /* likewise */
     char epoch[20];                  /* "" until the log was first reached */
     void (*read_epoch)(char *ret_epoch, size_t size);
