@@ -1,0 +1,143 @@
+#!/bin/sh
+# run.sh: runs suites of tests and sums them up.
+#
+#   tests/run.sh [SUITE...]        unit, system, chaos, lint, sanitize, fuzz; default: unit system chaos
+#
+# The last line is `N passed, N failed`; the exit status is 0 when nothing failed. A program that crashes, hangs or says
+# nothing counts as one failure. lint counts each of its checks. sanitize is unit, system and chaos again, with
+# AddressSanitizer and UndefinedBehaviorSanitizer in every process; any report of theirs is a failure.
+# BUILD: the build to test (build). Needs what ./bore test installs; ./bore test is the usual way to call this.
+# shellcheck shell=dash
+set -eu
+cd "$(dirname -- "$0")/.."
+
+BUILD=${BUILD:-build}
+JOBS=$(nproc 2>/dev/null || echo 2)
+passed=0
+failed=0
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+trap 'exit 130' INT TERM HUP
+
+# tally NAME PASSED FAILED
+tally() {
+    printf '%-40s %5s passed, %s failed\n' "$1" "$2" "$3"
+    passed=$((passed + $2))
+    failed=$((failed + $3))
+}
+
+# check NAME COMMAND...: a suite of one. Prints the command's output only when it fails.
+check() {
+    label=$1
+    shift
+    if "$@" >"$scratch/check" 2>&1 </dev/null; then
+        tally "$label" 1 0
+    else
+        cat "$scratch/check"
+        tally "$label" 0 1
+    fi
+}
+
+build() {
+    make -s -j"$JOBS" BUILD="$BUILD" SANITIZE="${SANITIZE:-}" "$@"
+}
+
+# sum PATTERN FILE: adds the numbers that follow the pattern at the beginnings of lines.
+sum() {
+    awk -v pattern="$1" 'index($0, pattern) == 1 { split(substr($0, length(pattern) + 1), word, " "); total += word[1] }
+        END { print total + 0 }' "$2"
+}
+
+unit() {
+    if ! build all unit-tests; then tally "unit: build" 0 1; return; fi
+    for program in "$BUILD"/test/test_*; do
+        [ -x "$program" ] || continue
+        # Left over from a test that was since removed or renamed.
+        [ -e "tests/unit/$(basename "$program").c" ] || continue
+        status=0
+        timeout -k 5 300 "$program" >"$scratch/unit" 2>&1 </dev/null || status=$?
+        good=$(sum '[  PASSED  ] ' "$scratch/unit")
+        bad=$(sum '[  FAILED  ] ' "$scratch/unit")
+        if [ "$bad" -eq 0 ] && { [ "$status" -ne 0 ] || [ "$good" -eq 0 ]; }; then bad=1; fi
+        if [ "$bad" -ne 0 ]; then
+            cat "$scratch/unit"
+            echo "$program ended with $status"
+        fi
+        tally "unit: $(basename "$program")" "$good" "$bad"
+    done
+}
+
+# What the tests in JavaScript need is installed once for each package-lock.json.
+node_packages() {
+    if [ tests/node_modules/.package-lock.json -nt tests/package-lock.json ]; then return 0; fi
+    (cd tests && npm ci --no-audit --no-fund --loglevel=error)
+}
+
+system() {
+    if ! build all || ! node_packages; then tally "system: build" 0 1; return; fi
+    for file in tests/system/*.test.js; do
+        [ -e "$file" ] || continue
+        status=0
+        BORE_BUILD=$BUILD timeout -k 30 900 node --test --test-reporter=spec --test-reporter-destination=stdout \
+            --test-reporter=tap --test-reporter-destination="$scratch/tap" "$file" </dev/null || status=$?
+        good=$(sum '# pass ' "$scratch/tap")
+        bad=$(($(sum '# fail ' "$scratch/tap") + $(sum '# cancelled ' "$scratch/tap")))
+        if [ "$bad" -eq 0 ] && { [ "$status" -ne 0 ] || [ "$good" -eq 0 ]; }; then bad=1; fi
+        tally "system: $(basename "$file" .test.js)" "$good" "$bad"
+        : >"$scratch/tap"
+    done
+}
+
+chaos() {
+    [ -e tests/chaos/run.js ] || return 0
+    if ! build all || ! node_packages; then tally "chaos: build" 0 1; return; fi
+    if BORE_BUILD=$BUILD timeout -k 30 900 node tests/chaos/run.js --short </dev/null; then
+        tally "chaos: short" 1 0
+    else
+        tally "chaos: short" 0 1
+    fi
+}
+
+lint() {
+    for step in format-check layering-check shell-check docs-check static-check; do
+        check "lint: $step" make -s -k -j"$JOBS" BUILD="$BUILD" "$step"
+    done
+}
+
+fuzz() {
+    check "fuzz" make -s fuzz FUZZ_SECONDS="${FUZZ_SECONDS:-10}"
+}
+
+# The processes run as another user when root tests, hence a place for their reports that everybody may write.
+sanitize() {
+    reports=$(mktemp -d /tmp/bore-sanitize.XXXXXX)
+    chmod 1777 "$reports"
+    usual_build=$BUILD
+    BUILD=build/asan SANITIZE=1
+    export BORE_SANITIZE=1
+    export ASAN_OPTIONS="detect_stack_use_after_return=0:strict_string_checks=1:${ASAN_OPTIONS:-}"
+    export UBSAN_OPTIONS="print_stacktrace=1:${UBSAN_OPTIONS:-}"
+    export LSAN_OPTIONS="suppressions=$PWD/tools/leaks.supp:print_suppressions=0:${LSAN_OPTIONS:-}"
+    unit
+    ASAN_OPTIONS="log_path=$reports/asan:$ASAN_OPTIONS"
+    UBSAN_OPTIONS="log_path=$reports/ubsan:$UBSAN_OPTIONS"
+    system
+    chaos
+    found=$(find "$reports" -type f | wc -l)
+    [ "$found" -eq 0 ] || cat "$reports"/*
+    if [ "$found" -eq 0 ]; then tally "sanitize: reports of running processes" 1 0; else tally "sanitize: reports of running processes" 0 "$found"; fi
+    rm -rf "$reports"
+    BUILD=$usual_build SANITIZE=
+    unset BORE_SANITIZE ASAN_OPTIONS UBSAN_OPTIONS LSAN_OPTIONS
+}
+
+for suite in "${@:-default}"; do
+    case $suite in
+        default) unit; system; chaos ;;
+        unit | system | chaos | lint | sanitize | fuzz) "$suite" ;;
+        *) echo "tests/run.sh: no suite '$suite'" >&2; exit 2 ;;
+    esac
+done
+
+printf '\n%s passed, %s failed\n' "$passed" "$failed"
+[ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]
