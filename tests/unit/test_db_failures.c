@@ -249,7 +249,7 @@ static void test_frozen_backend_and_pipeline(void **state) {
 static void test_frozen_backend_and_large_statement(void **state) {
     (void)state;
     static const struct db_statement length = { .name = "length", .sql = "SELECT length($1::text)" };
-    size_t size = 16 * 1024 * 1024;
+    size_t size = (size_t)16 << 20;
     _cleanup_free_ char *text = xmalloc(size + 1);
     memset(text, 'x', size);
     text[size] = '\0';
