@@ -121,6 +121,12 @@ export class System {
     return Number(fs.readFileSync(`/proc/${pid}/status`, 'utf8').match(/VmRSS:\s+(\d+)/)[1])
   }
 
+  /** Processor time that a process has used, in ticks of 1/100 s. */
+  static cpuTicks(pid) {
+    const fields = fs.readFileSync(`/proc/${pid}/stat`, 'utf8').replace(/^.*\) /, '').split(' ')
+    return Number(fields[11]) + Number(fields[12])
+  }
+
   /** Runs SQL in the system's own database; resolves to rows of columns. Only for looking at what no interface shows. */
   sql(text) {
     const socket = this.secretFile('db_socket') ?? this.databaseSocket()
