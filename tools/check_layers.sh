@@ -3,6 +3,7 @@
 # services never include each other. Every project header is included by its path from the root.
 cd "$(dirname -- "$0")/.." || exit 1
 
+# shellcheck disable=SC2016  # awk's own variables
 find common proto services -name '*.[ch]' | sort | xargs awk '
     # layer PATH: the folder that decides, e.g. "proto", "services/lib", "services/auth"
     function layer(path) {
@@ -12,7 +13,7 @@ find common proto services -name '*.[ch]' | sort | xargs awk '
     }
     function allowed(from, to) {
         if (from == to || to == "common") return 1
-        if (to == "gen") return from ~ /^services\// 
+        if (to == "gen") return from ~ /^services\//
         if (to == "proto") return from ~ /^services\//
         if (to == "services/lib") return from ~ /^services\//
         return 0
