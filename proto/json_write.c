@@ -170,8 +170,7 @@ static void append_key(struct strbuf *out, const char *name, bool is_first) {
     char *end = to;
     if (!is_first) *end++ = ',';
     *end++ = '"';
-    memcpy(end, name, size);
-    end += size;
+    end = mempcpy(end, name, size);
     *end++ = '"';
     *end++ = ':';
     strbuf_add_size(out, (size_t)(end - to));

@@ -114,9 +114,9 @@ static const json_t *find_member(const json_t *object, const char *name) {
     char camel[NAME_MAX_SIZE];
     size_t size = 0;
     for (const char *from = name; *from != '\0' && size < sizeof(camel) - 1; from++) {
-        bool raise = *from == '_' && from[1] != '\0';
-        if (raise) from++;
-        camel[size++] = raise ? (char)toupper((unsigned char)*from) : *from;
+        char next = *from;
+        if (next == '_' && from[1] != '\0') next = (char)toupper((unsigned char)*++from);
+        camel[size++] = next;
     }
     camel[size] = '\0';
     return json_object_get(object, camel);

@@ -81,7 +81,7 @@ static bool read_header(const unsigned char *data, size_t size, struct header *r
     } else if (first >= 0x90 && first < 0xa0) {
         header.values = first & 0x0f;
     } else if (first >= 0x80 && first < 0x90) {
-        header.values = 2 * (first & 0x0f);
+        header.values = UINT64_C(2) * (first & 0x0f);
     }
     *ret_header = header;
     return true;

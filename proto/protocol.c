@@ -195,7 +195,7 @@ int error_from_name(const char *wire_code) {
 }
 
 static const char *const event_kinds[] = {
-#define EVENT_KIND(NAME, name) [EVENT_##NAME] = name,
+#define EVENT_KIND(NAME, name) [EVENT_##NAME] = (name),
     EVENT_KINDS(EVENT_KIND)
 #undef EVENT_KIND
 };

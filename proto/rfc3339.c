@@ -126,8 +126,8 @@ int time_from_rfc3339(const char *text, int64_t *ret_milliseconds) {
     if (year < 1 || month < 1 || month > 12 || day < 1 || day > days_of_month(year, month) || hour > 23 ||
         minute > 59 || second > 59)
         return -EINVAL;
-    int64_t minutes = days_since_epoch(year, month, day) * 1440 + hour * 60 + minute - offset;
-    int64_t milliseconds = minutes * 60000 + second * 1000 + fraction;
+    int64_t minutes = days_since_epoch(year, month, day) * 1440 + (int64_t)hour * 60 + minute - offset;
+    int64_t milliseconds = minutes * 60000 + (int64_t)second * 1000 + fraction;
     if (milliseconds < TIME_MINIMUM || milliseconds > TIME_MAXIMUM) return -EINVAL;
     *ret_milliseconds = milliseconds;
     return 0;

@@ -21,7 +21,7 @@ static void require(bool holds) {
 }
 
 static const struct message_descriptor *choose(unsigned char byte) {
-    size_t count = 0;
+    size_t count = 1;
     while (all_descriptors[count] != NULL)
         count++;
     return all_descriptors[byte % count];

@@ -17,6 +17,12 @@
 
 /* ---- random numbers (splitmix64) ---- */
 
+/* A number from the environment: PROTO_SEED, PROTO_ROUNDS. */
+static inline uint64_t sample_number(const char *name, uint64_t fallback) {
+    const char *text = getenv(name);
+    return text != NULL ? strtoull(text, NULL, 10) : fallback;
+}
+
 struct sample_random {
     uint64_t state;
 };

@@ -68,7 +68,11 @@ static void check_line(char *line) {
     assert_non_null(hex);
     *hex++ = '\0';
     const struct message_descriptor *descriptor = find_descriptor(name);
-    if (descriptor == NULL) fail_msg("%s is in " GOLDEN_FILE " but not in messages.def", name);
+    if (descriptor == NULL) {
+        print_error("%s is in " GOLDEN_FILE " but not in messages.def\n", name);
+        fail();
+        return;
+    }
 
     static unsigned char bytes[65536];
     size_t size = parse_hex(hex, bytes, sizeof(bytes));
