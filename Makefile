@@ -29,9 +29,10 @@ SERVICES := $(sort $(filter-out lib,$(patsubst services/%/main.c,%,$(wildcard se
 TOOL_SOURCES := $(sort $(wildcard proto/tools/*.c))
 UNIT_TEST_SOURCES := $(sort $(wildcard tests/unit/test_*.c))
 UNIT_SUPPORT_SOURCES := $(sort $(filter-out $(UNIT_TEST_SOURCES),$(wildcard tests/unit/*.c)))
+BENCH_SOURCES := $(sort $(wildcard tests/bench/*.c))
 FUZZ_SOURCES := $(sort $(wildcard tests/fuzz/fuzz_*.c))
 MIGRATIONS := $(sort $(wildcard sql/[0-9]*.sql))
-SOURCE_FOLDERS := common proto proto/tools services/* tests/unit tests/fuzz
+SOURCE_FOLDERS := common proto proto/tools services/* tests/unit tests/bench tests/fuzz
 ALL_SOURCES := $(sort $(wildcard $(addsuffix /*.c,$(SOURCE_FOLDERS))))
 ALL_HEADERS := $(sort $(wildcard $(addsuffix /*.h,$(SOURCE_FOLDERS))))
 
@@ -69,7 +70,7 @@ LINK = $(Q)$(CC) $(MODE_LINK) $(LDFLAGS) -Wl,--as-needed
 objects = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 
 .PHONY: all help run start stop status test unit system lint format sanitize bench chaos fuzz docs clean
-.PHONY: check-tools unit-tests fuzzers format-check layering-check shell-check docs-check static-check
+.PHONY: check-tools unit-tests benches fuzzers format-check layering-check shell-check docs-check static-check
 
 all: check-tools $(LIBRARIES) $(PROGRAMS) $(TOOLS)  ## build everything (the default)
 
@@ -158,6 +159,15 @@ $(foreach test,$(notdir $(UNIT_TESTS)),$(eval $(call unit_test_rule,$(test))))
 
 unit-tests: $(UNIT_TESTS)
 
+# tests/bench/<name>.c: a measurement of one part, with the unit tests' shared sources.
+BENCHES := $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(BENCH_SOURCES))
+$(BUILD)/bench/%: $(BUILD)/obj/tests/bench/%.o $(BUILD)/lib/libunit_support.a $(LIBRARIES)
+	@mkdir -p $(@D)
+	$(call announce,link)
+	$(LINK) -o $@ $^ $(PACKAGE_LIBS)
+
+benches: $(BENCHES)
+
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
 
 # --- running and testing -----------------------------------------------------------------------------------------
@@ -185,7 +195,13 @@ system: all  ## system tests alone: real processes, real PostgreSQL
 sanitize:  ## unit and system tests under ASan and UBSan
 	@tests/run.sh sanitize
 
-bench: all  ## requests/s and latencies beside the machine's own yardsticks
+BENCHES := $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(sort $(wildcard tests/bench/*.c)))
+$(BUILD)/bench/%: $(BUILD)/obj/tests/bench/%.o $(LIBRARIES)
+	@mkdir -p $(@D)
+	$(call announce,link)
+	$(LINK) -o $@ $^ $(PACKAGE_LIBS)
+
+bench: all $(BENCHES)  ## requests/s and latencies beside the machine's own yardsticks
 	@BORE_BUILD=$(BUILD) node tests/bench/run.js
 
 chaos: all  ## the crash test, in full length

@@ -1,0 +1,166 @@
+// run.js: `make bench`. Requests/s and latencies through the public port, beside this machine's own yardsticks in the
+// same run. SECONDS (default 8) is the length of each measurement. Load goes to loopback only.
+import { execFile, spawn } from 'node:child_process'
+import fs from 'node:fs'
+import os from 'node:os'
+import path from 'node:path'
+import { promisify } from 'node:util'
+import { Api } from '../system/support/api.js'
+import { System, freePort, percentile, root, waitFor } from '../system/support/system.js'
+
+const run = promisify(execFile)
+const seconds = Number(process.env.SECONDS ?? 8)
+const build = path.resolve(root, process.env.BORE_BUILD ?? 'build')
+const scratch = fs.mkdtempSync(path.join(os.tmpdir(), 'bore-bench.'))
+let passed = 0
+let failed = 0
+
+const line = (what, text) => console.log(`${what.padEnd(46)} ${text}`)
+function judge(what, holds, text) {
+  if (holds) passed++
+  else failed++
+  line(`${holds ? 'ok  ' : 'FAIL'} ${what}`, text)
+}
+
+/** wrk over the given requests; resolves to its figures. */
+async function wrk(url, requests, { connections = 64, duration = seconds } = {}) {
+  const file = path.join(scratch, `requests-${Math.random().toString(36).slice(2)}`)
+  fs.writeFileSync(
+    file,
+    requests
+      .map(({ method = 'GET', path: target, body = '', headers = {} }) =>
+        [method, target, body, Object.entries(headers).map(([name, value]) => `${name}=${value}`).join('\t')].join('\t'))
+      .join('\n') + '\n'
+  )
+  const { stdout } = await run('wrk', ['-t1', `-c${connections}`, `-d${duration}s`, '-s', path.join(root, 'tests/bench/load.lua'), url, '--', file])
+  const figures = JSON.parse(stdout.trim().split('\n').pop())
+  fs.unlinkSync(file)
+  return { ...figures, rate: figures.requests / figures.seconds }
+}
+
+async function measure(what, url, requests, options) {
+  await wrk(url, requests, { ...options, duration: 1 })
+  const figures = await wrk(url, requests, options)
+  const text = `${Math.round(figures.rate).toString().padStart(7)}/s   p50 ${figures.p50.toFixed(2)} ms   p99 ${figures.p99.toFixed(2)} ms`
+  if (figures.errors || figures.refused) judge(what, false, `${text}   errors ${figures.errors}, refused ${figures.refused}`)
+  else line(what, text)
+  return figures
+}
+
+/** All of `jobs` at once over `sockets` connections; resolves to their durations. */
+async function storm(system, jobs, sockets = 500) {
+  const api = new Api(system.url, { internalKey: system.internalKey, sockets })
+  const started = performance.now()
+  const times = []
+  const bad = []
+  await Promise.all(
+    jobs.map(async ([target, body]) => {
+      const answer = await api.internalPost(target, body, { timeout: 20000 }).catch((error) => ({ status: 0, text: error.message }))
+      times.push(performance.now() - started)
+      if (answer.status !== 200 || answer.json?.valid === false) bad.push(`${answer.status} ${answer.text}`)
+    })
+  )
+  api.close()
+  return { times, bad }
+}
+
+async function yardstick() {
+  const port = await freePort()
+  const hello = spawn(path.join(build, 'bench/hello'), [String(port)], { stdio: 'inherit' })
+  try {
+    const api = new Api(`http://127.0.0.1:${port}`)
+    await waitFor(async () => (await api.get('/')).status === 200, 'hello')
+    api.close()
+    await measure('yardstick: a bare civetweb', `http://127.0.0.1:${port}`, [{ path: '/' }])
+  } finally {
+    hello.kill('SIGTERM')
+  }
+}
+
+async function echo(system, user) {
+  await system.ctl('stop', 'registry')
+  const environment = {}
+  for (const entry of fs.readFileSync(`/proc/${system.pids('gateway')[0]}/environ`, 'utf8').split('\0')) {
+    const equals = entry.indexOf('=')
+    if (equals > 0) environment[entry.slice(0, equals)] = entry.slice(equals + 1)
+  }
+  const owner = fs.statSync(`/proc/${system.pids('gateway')[0]}`)
+  const binary = path.join(scratch, 'echo_worker')
+  fs.copyFileSync(path.join(build, 'bench/echo_worker'), binary)
+  fs.chmodSync(scratch, 0o755)
+  fs.chmodSync(binary, 0o755)
+  const worker = spawn(binary, [], { env: environment, uid: owner.uid, gid: owner.gid, stdio: ['ignore', 'inherit', 'ignore'] })
+  try {
+    await waitFor(async () => (await user.api.get('/api/instances/inst_echo')).status === 200, 'the echo worker')
+    await measure('yardstick: echo behind edge, gateway and bus', system.url, [{ path: '/api/instances/inst_echo', headers: { authorization: `Bearer ${user.token}` } }])
+  } finally {
+    worker.kill('SIGTERM')
+    await system.ctl('start', 'registry')
+    await waitFor(async () => (await user.api.get('/api/instances')).status === 200, 'the registry')
+  }
+}
+
+/** Users on the enterprise plan (20 tunnels each) with `perUser` instances that have a validated token. */
+async function tunnels(system, count, perUser = 20) {
+  const users = []
+  for (let i = 0; i < Math.ceil(count / perUser); i += 8)
+    users.push(...(await Promise.all(Array.from({ length: Math.min(8, Math.ceil(count / perUser) - i) }, () => system.user()))))
+  const made = []
+  for (let i = 0; i < users.length; i += 16) {
+    const part = await Promise.all(
+      users.slice(i, i + 16).map(async (user) => {
+        const own = []
+        for (let n = 0; n < perUser; n++) {
+          const instance = await system.instance(user)
+          const connect = await user.api.post(`/api/instances/${instance.id}/connect`)
+          if (connect.status !== 200) throw new Error(`connect: ${connect.status} ${connect.text}`)
+          own.push({ id: instance.id, token: connect.json.tunnel_token })
+        }
+        return own
+      })
+    )
+    made.push(...part.flat())
+  }
+  return made.slice(0, count)
+}
+
+const system = await System.start({ env: { BCRYPT_COST: '4', EDGE_CONNECTIONS_PER_ADDRESS: '5000' } })
+try {
+  await yardstick()
+  const user = await system.user()
+  const bearer = { authorization: `Bearer ${user.token}` }
+  const key = { 'x-internal-api-key': system.internalKey, 'content-type': 'application/json' }
+  await measure('GET /livez (edge and gateway)', system.url, [{ path: '/livez' }])
+  await echo(system, user)
+  await measure('GET /api/auth/me', system.url, [{ path: '/api/auth/me', headers: bearer }])
+  for (let i = 0; i < 20; i++) await system.instance(user)
+  await measure('GET /api/instances, 20 of them', system.url, [{ path: '/api/instances', headers: bearer }])
+
+  const hundred = await tunnels(system, 100)
+  await measure('POST validate-key, 100 instances', system.url,
+    hundred.map(({ token }) => ({ method: 'POST', path: '/api/internal/validate-key', body: JSON.stringify({ api_key: token }), headers: key })))
+  // two ports in turn: every report is a change
+  await measure('POST tunnel-connected, 100 instances', system.url,
+    [1, 2].flatMap((turn) => hundred.map(({ id }) => ({
+      method: 'POST', path: `/api/internal/instances/${id}/tunnel-connected`, body: JSON.stringify({ remotePort: 20000 + turn }), headers: key }))))
+
+  const count = Number(process.env.TUNNELS ?? 10000)
+  const many = await tunnels(system, count)
+  for (const [what, jobs] of [
+    ['validate-key', many.map(({ token }) => ['/validate-key', { api_key: token }])],
+    ['tunnel-connected', many.map(({ id }, i) => [`/instances/${id}/tunnel-connected`, { remotePort: 1024 + (i % 60000) }])]
+  ]) {
+    const { times, bad } = await storm(system, jobs)
+    const worst = Math.max(...times)
+    judge(`${count} tunnels at once: ${what}`, bad.length === 0 && worst <= 3000,
+      `p50 ${percentile(times, 0.5).toFixed(0)} ms, last ${worst.toFixed(0)} ms (goal 3000)${bad.length ? `, ${bad.length} failed: ${bad[0]}` : ''}`)
+  }
+} catch (error) {
+  system.printLogs()
+  throw error
+} finally {
+  await system.stop()
+  fs.rmSync(scratch, { recursive: true, force: true })
+}
+console.log(`${passed} passed, ${failed} failed`)
+process.exit(failed ? 1 : 0)
