@@ -22,10 +22,11 @@ struct counter;
 struct counter *counter_get(enum counter_type type, const char *name, const char *labels);
 void counter_add(struct counter *self, int64_t amount);
 void gauge_set(struct counter *self, double value);
-/* Buckets 0.0005 … 10 s. */
+/* Buckets 0.0005 … 10 s. In a COUNTERS message a histogram's value is the sum in seconds, and its buckets are the text
+ * "0.0005:3,0.001:5,…,10:9,+Inf:9": bound and count up to there, as Prometheus has them. */
 void histogram_observe(struct counter *self, double seconds);
 
-/* Fills a COUNTERS message with all values now. Release it. */
+/* Fills a COUNTERS message with all values now, and the process's own memory and processor time. Release it. */
 void counters_snapshot(const char *process, int instance, struct counters *ret_counters);
 
 /* What other processes published, latest of each, those silent for 5 s dropped. */
