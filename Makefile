@@ -138,9 +138,11 @@ $(BUILD)/tools/%: $(BUILD)/obj/proto/tools/%.o $(LIBRARIES)
 	$(call announce,link)
 	$(LINK) -o $@ $^ $(PACKAGE_LIBS)
 
-docs: $(TOOLS)  ## write docs/protocol.md from the message table
+docs: $(TOOLS)  ## write docs/protocol.md, and the settings in README.md and .env.example, from their tables
 	@mkdir -p docs
 	$(BUILD)/tools/protocol_doc > docs/protocol.md.new && mv docs/protocol.md.new docs/protocol.md
+	$(Q)for file in README.md .env.example; do \
+	    awk -f tools/settings_doc.awk services/lib/config.def $$file > $$file.new && mv $$file.new $$file || exit 1; done
 
 # --- unit tests: one cmocka program each -------------------------------------------------------------------------
 # tests/unit/test_<service>_*.c (or test_<service>.c) is linked with that service's objects, main.o left out. Every

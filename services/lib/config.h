@@ -21,6 +21,8 @@ enum config_process {
     METRICS = 1 << 7,
     IMPORT = 1 << 8,
     ALL = (1 << 9) - 1,
+    EDGE = 1 << 9,     /* HAProxy */
+    STARTER = 1 << 10, /* ./bore */
     DATABASE = STREAM | AUTH | REGISTRY | MONITOR | ALERTER | METRICS,
 };
 
