@@ -232,6 +232,17 @@ int bus_subscribe(struct bus_client *self, const char *topic_prefix, bus_subscri
     return 0;
 }
 
+void bus_unsubscribe(struct bus_client *self, bus_subscriber_fn *subscriber, void *user_data) {
+    struct unsubscription ended = {
+        .item = { .kind = ITEM_UNSUBSCRIPTION }, .subscriber = subscriber, .user_data = user_data
+    };
+    sem_init(&ended.done, 0, 0);
+    put(self, &ended.item);
+    while (sem_wait(&ended.done) != 0)
+        ; /* a signal */
+    sem_destroy(&ended.done);
+}
+
 void bus_client_statistics(struct bus_client *self, struct bus_client_statistics *ret_statistics) {
     *ret_statistics = (struct bus_client_statistics){
         .calls = atomic_load(&self->statistics.calls),

@@ -12,6 +12,7 @@
 #define BORE_SERVICES_LIB_BUS_CLIENT_INTERNAL_H
 
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdatomic.h>
 #include <zmq.h>
 
@@ -32,7 +33,7 @@ enum {
     CLIENT_HOLD_MS = 3000, /* how long calls wait for a bus that is away */
 };
 
-enum item_kind { ITEM_CALL, ITEM_PUBLICATION, ITEM_SUBSCRIPTION };
+enum item_kind { ITEM_CALL, ITEM_PUBLICATION, ITEM_SUBSCRIPTION, ITEM_UNSUBSCRIPTION };
 
 /* What other threads hand to the client thread. */
 struct item {
@@ -74,6 +75,14 @@ struct subscription {
     char prefix[84];
     bus_subscriber_fn *subscriber;
     void *user_data;
+};
+
+/* On the stack of the thread that waits in bus_unsubscribe. */
+struct unsubscription {
+    struct item item; /* first */
+    bus_subscriber_fn *subscriber;
+    void *user_data;
+    sem_t done;
 };
 
 /* Calls of one lane that are not yet sent. */

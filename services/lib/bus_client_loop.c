@@ -97,6 +97,21 @@ static void subscribe(struct bus_client *self, struct subscription *subscription
     zmq_setsockopt(self->subscriber, ZMQ_SUBSCRIBE, subscription->prefix, strlen(subscription->prefix));
 }
 
+static void unsubscribe(struct bus_client *self, struct unsubscription *ended) {
+    for (size_t i = 0; i < self->subscribed;) {
+        struct subscription *subscription = self->subscriptions[i];
+        if (subscription->subscriber != ended->subscriber || subscription->user_data != ended->user_data) {
+            i++;
+            continue;
+        }
+        zmq_setsockopt(self->subscriber, ZMQ_UNSUBSCRIBE, subscription->prefix, strlen(subscription->prefix));
+        free(subscription);
+        self->subscriptions[i] = self->subscriptions[--self->subscribed];
+        atomic_fetch_sub(&self->subscription_count, 1);
+    }
+    sem_post(&ended->done);
+}
+
 static void deliver(struct bus_client *self, zmq_msg_t *topic_frame, zmq_msg_t *frame) {
     char topic[TOPIC_MAX + 1];
     size_t size = zmq_msg_size(topic_frame);
@@ -206,6 +221,9 @@ static void serve_inbox(struct bus_client *self) {
         case ITEM_SUBSCRIPTION:
             subscribe(self, (struct subscription *)item);
             break;
+        case ITEM_UNSUBSCRIPTION:
+            unsubscribe(self, (struct unsubscription *)item);
+            break;
         }
     }
 }
@@ -216,6 +234,8 @@ void bus_client_clear_inbox(struct bus_client *self) {
         next = item->next;
         if (item->kind == ITEM_CALL) {
             call_end(self, (struct call *)item, ERR_UNAVAILABLE);
+        } else if (item->kind == ITEM_UNSUBSCRIPTION) {
+            sem_post(&((struct unsubscription *)item)->done);
         } else {
             free(item);
         }
