@@ -46,7 +46,7 @@ BEGIN
     IF given IS NULL THEN
         at := 'infinity';
         id := '';
-    ELSIF given ~ '^[0-9]{1,17}\.[A-Za-z0-9_]{1,64}$' THEN
+    ELSIF given ~ '^[0-9]{1,17}\.[A-Za-z0-9_-]{1,64}$' THEN
         at := timestamptz 'epoch' + split_part(given, '.', 1)::bigint * interval '1 microsecond';
         id := split_part(given, '.', 2);
     ELSE
