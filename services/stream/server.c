@@ -186,7 +186,7 @@ static struct lws_context *context_new(struct server *self, const struct server_
         .timeout_secs = 10,
         .timeout_secs_ah_idle = 10,
         .pt_serv_buf_size = 4096,
-        .server_string = "",
+        .server_string = "bore",
         .vhost_name = "stream",
         .ka_time = 60,
         .ka_interval = 10,
