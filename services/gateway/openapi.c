@@ -119,12 +119,14 @@ static json_t *nullable(json_t *schema) {
     return schema;
 }
 
-static void add_aliases(json_t *properties, const struct message_descriptor *descriptor, const struct field *field) {
+static void add_aliases(
+    json_t *properties, json_t *required, const struct message_descriptor *descriptor, const struct field *field) {
     for (const struct field_alias *alias = descriptor->aliases; alias->name != NULL; alias++) {
         if (strcmp(alias->source, field->name) != 0) continue;
         json_t *schema = json_deep_copy(json_object_get(properties, field->name));
         json_object_set_new(schema, "description", json_sprintf("The same as %s.", field->name));
         json_object_set_new(properties, alias->name, schema);
+        if ((field->flags & OMIT) == 0) json_array_append_new(required, json_string(alias->name));
     }
 }
 
@@ -147,7 +149,7 @@ static json_t *answer_schema(const struct message_descriptor *descriptor) {
         if (is_optional(field) && !is_omitted) schema = nullable(schema);
         json_object_set_new(properties, field->name, schema);
         if (!is_omitted) json_array_append_new(required, json_string(field->name));
-        add_aliases(properties, descriptor, field);
+        add_aliases(properties, required, descriptor, field);
     }
     return object_schema(descriptor, properties, required);
 }
@@ -179,13 +181,23 @@ static void add_answer_schemas(json_t *schemas, const struct message_descriptor 
 
 /* --- operations --------------------------------------------------------------------------------------------------- */
 
+static const struct {
+    const char *prefix; /* of the patterns; the last one takes the rest */
+    const char *name;
+    const char *description;
+} tag_list[] = {
+    { "/auth/", "Accounts", "Sign up, sign in, plans, sessions." },
+    { "/instances", "Instances", "What the caller has registered, its tunnels and its history." },
+    { "/admin/", "Administration", "Everything, for admins." },
+    { "/internal/", "Bore-servers", "What bore-servers ask and report." },
+    { "/", "System", "The system itself." },
+};
+
 static const char *tag_of(const struct route *route) {
-    static const char *const tags[][2] = { { "/auth/", "Accounts" }, { "/instances", "Instances" },
-        { "/admin/", "Administration" }, { "/internal/", "Bore-servers" } };
-    for (size_t i = 0; i < ARRAY_SIZE(tags); i++) {
-        if (strncmp(route->pattern, tags[i][0], strlen(tags[i][0])) == 0) return tags[i][1];
-    }
-    return "System";
+    size_t i = 0;
+    while (strncmp(route->pattern, tag_list[i].prefix, strlen(tag_list[i].prefix)) != 0)
+        i++;
+    return tag_list[i].name;
 }
 
 static json_t *operation_id(const struct compiled_route *compiled) {
@@ -373,8 +385,10 @@ static json_t *compose(struct router *router) {
         add_operation(paths, schemas, router_route(router, i));
     json_t *info = json_pack("{s:s,s:s,s:s,s:{s:s,s:s}}", "title", "Bore Backend", "version", BORE_VERSION,
         "description", description, "license", "name", "MIT", "identifier", "MIT");
-    json_t *tags = json_pack("[{s:s},{s:s},{s:s},{s:s},{s:s}]", "name", "Accounts", "name", "Instances", "name",
-        "Administration", "name", "Bore-servers", "name", "System");
+    json_t *tags = json_array();
+    for (size_t i = 0; i < ARRAY_SIZE(tag_list); i++)
+        json_array_append_new(
+            tags, json_pack("{s:s,s:s}", "name", tag_list[i].name, "description", tag_list[i].description));
     return json_pack("{s:s,s:o,s:[{s:s}],s:o,s:o,s:{s:o,s:o,s:o}}", "openapi", "3.1.0", "info", info, "servers", "url",
         "/", "tags", tags, "paths", paths, "components", "schemas", schemas, "responses", error_responses(),
         "securitySchemes", security_schemes());
