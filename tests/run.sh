@@ -49,7 +49,7 @@ sum() {
 }
 
 unit() {
-    if ! build all unit-tests; then tally "unit: build" 0 1; return; fi
+    build -k all unit-tests || tally "unit: build" 0 1
     for program in "$BUILD"/test/test_*; do
         [ -x "$program" ] || continue
         # Left over from a test that was since removed or renamed.
