@@ -5,17 +5,21 @@
  * everything else. A sign-in is two SQL calls around one bcrypt: the first counts the attempt (throttle) and answers
  * the hash, the second opens the session, provided that the account is still what it was. Whether an account exists
  * shows neither in the answer nor in the time. Reads SIGNUP, PASSWORD_MIN_LENGTH, BCRYPT_COST, LOGIN_FAILURES_PER_…
- * A throttled attempt costs no bcrypt. A process that dies in between leaves a counted attempt and nothing else.
+ * A throttled attempt costs no bcrypt, nor does one that waited so long that its answer would come too late: a storm
+ * of sign-ins gets `overloaded` then. A process that dies in between leaves a counted attempt and nothing else.
  */
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/clock.h"
 #include "common/crypto.h"
 #include "common/log.h"
 #include "common/memory.h"
 #include "services/auth/auth.h"
 #include "services/auth/store.h"
 #include "services/auth/validation.h"
+
+enum { DATABASE_MS = 50 }; /* for the calls around a hash */
 
 static void cleanup_attempt(struct attempt *self) {
     attempt_release(self);
@@ -37,6 +41,14 @@ static void wipe_text(char *text) {
 
 static int throttled(struct service_context *context, const char *sentence, int64_t retry_after) {
     return service_fail(context, ERR_TOO_MANY_REQUESTS, sentence, retry_after);
+}
+
+/* Refuses work that would not be done before the caller gives up. Hashes take longer than they did at the start when
+ * the machine is busy. */
+static int admit(struct service_context *context, int hashes) {
+    int64_t needed = (int64_t)hashes * checker(context)->milliseconds * 3 / 2 + DATABASE_MS;
+    if (!context->deadline_ms || clock_monotonic_ms() + needed <= context->deadline_ms) return 0;
+    return service_fail(context, ERR_OVERLOADED, "Too many people sign in at this moment; try again soon.", 2);
 }
 
 static int hash_password(const char *password, char ret_hash[PASSWORD_HASH_SIZE]) {
@@ -82,7 +94,8 @@ static const char *renewed_hash(
 static int sign_in(
     struct service_context *context, const struct credentials *given, int refusal, struct signed_in_reply *ret_reply) {
     _cleanup_attempt_ struct attempt attempt = { 0 };
-    int code = store_login_begin(context, given->email, given->address, &attempt);
+    int code = admit(context, 1);
+    if (!code) code = store_login_begin(context, given->email, given->address, &attempt);
     if (code) return code;
     if (attempt.retry_after > 0)
         return throttled(context, "Too many failed sign-ins; try again later.", attempt.retry_after);
@@ -160,6 +173,7 @@ static int signup(struct service_context *context, const struct signup *request,
     int64_t retry_after = 0;
     enum sign_in_outcome outcome = SIGN_UP_EXISTS;
     int code = check_signup(context, request);
+    if (!code) code = admit(context, 1);
     if (!code) code = store_signup_begin(context, request, &retry_after, &outcome);
     if (code) return code;
     if (retry_after > 0) return throttled(context, "Too many new accounts; try again later.", retry_after);
@@ -181,7 +195,8 @@ static int change_password(struct service_context *context, const struct change_
     const char *complaint = password_complaint(request->new_password, config.password_min_length, buffer);
     if (complaint) return service_fail_field(context, "new_password", complaint);
     _cleanup_attempt_ struct attempt attempt = { 0 };
-    int code = store_password_begin(context, request->user_id, request->address, &attempt);
+    int code = admit(context, 2);
+    if (!code) code = store_password_begin(context, request->user_id, request->address, &attempt);
     if (code) return code;
     if (attempt.retry_after > 0)
         return throttled(context, "Too many wrong passwords; try again later.", attempt.retry_after);
@@ -203,7 +218,8 @@ int auth_change_password(
 
 int auth_reset_password(struct service_context *context, const struct admin_reset_password *request,
     struct admin_reset_password_reply *ret_reply) {
-    int code = store_require_admin(context, request->user_id);
+    int code = admit(context, 1);
+    if (!code) code = store_require_admin(context, request->user_id);
     if (code) return code;
     char password[ONE_TIME_PASSWORD_SIZE], hash[PASSWORD_HASH_SIZE];
     one_time_password(password);

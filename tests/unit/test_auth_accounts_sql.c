@@ -34,7 +34,7 @@ static int teardown_group(void **state) {
 
 static int setup(void **state) {
     (void)state;
-    auth_clear(db);
+    fixture_clear(db);
     return 0;
 }
 
@@ -59,17 +59,17 @@ static void test_address_key(void **state) {
 
 static void test_throttle_of_account(void **state) {
     (void)state;
-    auth_make_user(db, "a@example.org");
+    fixture_make_user(db, "a@example.org");
     for (int i = 0; i < 10; i++)
-        assert_int_equal(auth_begin_login(db, "A@example.org", "192.0.2.1"), 0);
-    long long wait = auth_begin_login(db, "a@example.org", "192.0.2.1");
+        assert_int_equal(fixture_begin_login(db, "A@example.org", "192.0.2.1"), 0);
+    long long wait = fixture_begin_login(db, "a@example.org", "192.0.2.1");
     assert_in_range(wait, 895, 900);
     assert_null(sql_ask(db, "SELECT password_hash FROM bore.login_begin('a@example.org', '192.0.2.1', 10, 50)"));
     /* Its owner elsewhere, and others at that address, are not hurt. */
-    assert_int_equal(auth_begin_login(db, "a@example.org", "192.0.2.2"), 0);
-    assert_int_equal(auth_begin_login(db, "b@example.org", "192.0.2.1"), 0);
-    auth_expire_windows(db);
-    assert_int_equal(auth_begin_login(db, "a@example.org", "192.0.2.1"), 0);
+    assert_int_equal(fixture_begin_login(db, "a@example.org", "192.0.2.2"), 0);
+    assert_int_equal(fixture_begin_login(db, "b@example.org", "192.0.2.1"), 0);
+    fixture_expire_windows(db);
+    assert_int_equal(fixture_begin_login(db, "a@example.org", "192.0.2.1"), 0);
     assert_int_equal(sql_number(db, "SELECT count(*) FROM bore.audit WHERE action = 'login.throttled'"), 1);
 }
 
@@ -77,8 +77,8 @@ static void test_throttle_of_account(void **state) {
 static void test_throttle_of_unknown(void **state) {
     (void)state;
     for (int i = 0; i < 10; i++)
-        assert_int_equal(auth_begin_login(db, "nobody@example.org", "192.0.2.1"), 0);
-    assert_true(auth_begin_login(db, "nobody@example.org", "192.0.2.1") > 0);
+        assert_int_equal(fixture_begin_login(db, "nobody@example.org", "192.0.2.1"), 0);
+    assert_true(fixture_begin_login(db, "nobody@example.org", "192.0.2.1") > 0);
 }
 
 static void test_throttle_of_address(void **state) {
@@ -86,10 +86,10 @@ static void test_throttle_of_address(void **state) {
     char email[40];
     for (int i = 0; i < 50; i++) {
         snprintf(email, sizeof email, "u%d@example.org", i);
-        assert_int_equal(auth_begin_login(db, email, "2001:db8::1"), 0);
+        assert_int_equal(fixture_begin_login(db, email, "2001:db8::1"), 0);
     }
-    assert_true(auth_begin_login(db, "fresh@example.org", "2001:db8::2") > 0);
-    assert_int_equal(auth_begin_login(db, "fresh@example.org", "2001:db8:0:1::2"), 0);
+    assert_true(fixture_begin_login(db, "fresh@example.org", "2001:db8::2") > 0);
+    assert_int_equal(fixture_begin_login(db, "fresh@example.org", "2001:db8:0:1::2"), 0);
     /* What is refused for the address leaves no row for the account. */
     assert_int_equal(sql_number(db, "SELECT count(*) FROM bore.login_throttle WHERE key LIKE 'email:%'"), 51);
 }
@@ -97,25 +97,25 @@ static void test_throttle_of_address(void **state) {
 /* Many addresses against one account: its owner still gets in from where the account was used before. */
 static void test_throttle_of_account_everywhere(void **state) {
     (void)state;
-    const char *user = auth_make_user(db, "a@example.org");
-    auth_open_session(db, user, "a", "198.51.100.7");
+    const char *user = fixture_make_user(db, "a@example.org");
+    fixture_open_session(db, user, "a", "198.51.100.7");
     char address[40];
     for (int i = 0; i < 100; i++) {
         snprintf(address, sizeof address, "203.0.113.%d", i);
-        assert_int_equal(auth_begin_login(db, "a@example.org", address), 0);
+        assert_int_equal(fixture_begin_login(db, "a@example.org", address), 0);
     }
-    assert_true(auth_begin_login(db, "a@example.org", "203.0.113.200") > 0);
-    assert_int_equal(auth_begin_login(db, "a@example.org", "198.51.100.7"), 0);
-    assert_int_equal(auth_begin_login(db, "b@example.org", "203.0.113.200"), 0);
+    assert_true(fixture_begin_login(db, "a@example.org", "203.0.113.200") > 0);
+    assert_int_equal(fixture_begin_login(db, "a@example.org", "198.51.100.7"), 0);
+    assert_int_equal(fixture_begin_login(db, "b@example.org", "203.0.113.200"), 0);
 }
 
 static void test_success_is_not_counted(void **state) {
     (void)state;
-    const char *user = auth_make_user(db, "a@example.org");
+    const char *user = fixture_make_user(db, "a@example.org");
     for (int i = 0; i < 9; i++)
-        auth_begin_login(db, "a@example.org", "192.0.2.1");
-    assert_int_equal(auth_begin_login(db, "a@example.org", "192.0.2.1"), 0);
-    assert_non_null(auth_open_session(db, user, "a", "192.0.2.1"));
+        fixture_begin_login(db, "a@example.org", "192.0.2.1");
+    assert_int_equal(fixture_begin_login(db, "a@example.org", "192.0.2.1"), 0);
+    assert_non_null(fixture_open_session(db, user, "a", "192.0.2.1"));
     assert_int_equal(sql_number(db, "SELECT failures FROM bore.login_throttle WHERE key LIKE 'pair:%'"), 0);
     /* An own account does not wash an address clean of what was tried against others. */
     assert_int_equal(sql_number(db, "SELECT failures FROM bore.login_throttle WHERE key LIKE 'address:%'"), 9);
@@ -123,12 +123,12 @@ static void test_success_is_not_counted(void **state) {
 
 static void test_disabled_account(void **state) {
     (void)state;
-    const char *user = auth_make_user(db, "a@example.org");
+    const char *user = fixture_make_user(db, "a@example.org");
     sql_ask(db, "UPDATE bore.users SET disabled = true WHERE id = $1", user);
     assert_string_equal(
         sql_ask(db, "SELECT password_hash FROM bore.login_begin('a@example.org', '192.0.2.1', 10, 50)"), "hash");
     assert_null(sql_ask(db, "SELECT user_id FROM bore.login_begin('a@example.org', '192.0.2.1', 10, 50)"));
-    assert_null(auth_open_session(db, user, "a", "192.0.2.1"));
+    assert_null(fixture_open_session(db, user, "a", "192.0.2.1"));
 }
 
 static void test_signup(void **state) {
@@ -169,23 +169,23 @@ static void test_signup_throttle(void **state) {
 
 static void test_login_of_changed_account(void **state) {
     (void)state;
-    const char *user = auth_make_user(db, "a@example.org");
+    const char *user = fixture_make_user(db, "a@example.org");
     assert_non_null(sql_ask(db,
         "SELECT session_id FROM bore.login_finish($1, 'hash', 'renewed', repeat('a', 64), 1000, 1000, 100, '', '')",
         user));
-    assert_null(auth_open_session(db, user, "b", "192.0.2.1"));
+    assert_null(fixture_open_session(db, user, "b", "192.0.2.1"));
     assert_string_equal(sql_ask(db, "SELECT password_hash FROM bore.users"), "renewed");
 }
 
 static void test_password_change(void **state) {
     (void)state;
-    const char *user = auth_make_user(db, "a@example.org");
-    const char *kept = auth_open_session(db, user, "a", "x"), *ended = auth_open_session(db, user, "b", "x");
+    const char *user = fixture_make_user(db, "a@example.org");
+    const char *kept = fixture_open_session(db, user, "a", "x"), *ended = fixture_open_session(db, user, "b", "x");
     static const char change[] = "SELECT success FROM bore.password_change($1, $2, $3, $4, 'x')";
     assert_null(sql_ask(db, change, user, "stale", "new", kept));
-    assert_false(auth_is_revoked(db, ended));
+    assert_false(fixture_is_revoked(db, ended));
     assert_string_equal(sql_ask(db, change, user, "hash", "new", kept), "t");
-    assert_true(auth_is_revoked(db, ended) && !auth_is_revoked(db, kept));
+    assert_true(fixture_is_revoked(db, ended) && !fixture_is_revoked(db, kept));
     assert_string_equal(sql_ask(db, "SELECT password_hash FROM bore.password_begin($1, 'x', 10, 50)", user), "new");
     assert_null(sql_ask(db, "SELECT retry_after FROM bore.password_begin('user_none', 'x', 10, 50)"));
 }
@@ -216,7 +216,7 @@ static void test_claim_plan(void **state) {
     static const char claim[] = "SELECT plan FROM bore.claim_plan($1, $2, $3, 'x')";
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         setup(NULL);
-        const char *user = auth_make_user(db, "a@example.org");
+        const char *user = fixture_make_user(db, "a@example.org");
         sql_ask(db,
             "UPDATE bore.users SET plan = $2, plan_expires = now() + $3::float * interval '1 day', trial_claimed = $4 "
             "WHERE id = $1",

@@ -35,7 +35,7 @@ static int teardown_group(void **state) {
 
 static int setup(void **state) {
     (void)state;
-    auth_clear(db);
+    fixture_clear(db);
     return 0;
 }
 
@@ -43,8 +43,8 @@ static const char action[] = "SELECT success FROM bore.admin_user_action($1, $2,
 
 static void test_only_admins(void **state) {
     (void)state;
-    const char *admin = auth_make_admin(db, "admin@example.org"), *user = auth_make_user(db, "a@example.org");
-    const char *off = auth_make_admin(db, "off@example.org");
+    const char *admin = fixture_make_admin(db, "admin@example.org"), *user = fixture_make_user(db, "a@example.org");
+    const char *off = fixture_make_admin(db, "off@example.org");
     sql_ask(db, "UPDATE bore.users SET disabled = true WHERE id = $1", off);
     const char *const strangers[] = { user, off, "user_none", "" };
     for (size_t i = 0; i < ARRAY_SIZE(strangers); i++) {
@@ -65,11 +65,11 @@ static void test_only_admins(void **state) {
 
 static void test_last_admin(void **state) {
     (void)state;
-    const char *admin = auth_make_admin(db, "admin@example.org"), *user = auth_make_user(db, "a@example.org");
+    const char *admin = fixture_make_admin(db, "admin@example.org"), *user = fixture_make_user(db, "a@example.org");
     static const char *const removals[] = { "remove-admin", "disable", "delete" };
     for (size_t i = 0; i < ARRAY_SIZE(removals); i++)
         assert_string_equal(sql_refusal(db, action, admin, admin, removals[i]), "last_admin");
-    const char *off = auth_make_admin(db, "off@example.org"); /* a disabled admin is no other admin */
+    const char *off = fixture_make_admin(db, "off@example.org"); /* a disabled admin is no other admin */
     sql_ask(db, "UPDATE bore.users SET disabled = true WHERE id = $1", off);
     assert_string_equal(sql_refusal(db, action, admin, admin, "disable"), "last_admin");
     assert_string_equal(sql_refusal(db, action, admin, off, "remove-admin"), "");
@@ -81,15 +81,15 @@ static void test_last_admin(void **state) {
 
 static void test_disable_and_enable(void **state) {
     (void)state;
-    const char *admin = auth_make_admin(db, "admin@example.org"), *user = auth_make_user(db, "a@example.org");
-    const char *session = auth_open_session(db, user, "a", "x");
+    const char *admin = fixture_make_admin(db, "admin@example.org"), *user = fixture_make_user(db, "a@example.org");
+    const char *session = fixture_open_session(db, user, "a", "x");
     const char *answer =
         sql_ask(db, "SELECT \"user\" FROM bore.admin_user_action($1, $2, 'disable', '192.0.2.9')", admin, user);
     assert_non_null(strstr(answer, "\"disabled\":true"));
-    assert_true(auth_is_revoked(db, session));
-    assert_null(auth_open_session(db, user, "b", "x"));
+    assert_true(fixture_is_revoked(db, session));
+    assert_null(fixture_open_session(db, user, "b", "x"));
     sql_ask(db, action, admin, user, "enable");
-    assert_non_null(auth_open_session(db, user, "b", "x"));
+    assert_non_null(fixture_open_session(db, user, "b", "x"));
     assert_string_equal(sql_ask(db,
                             "SELECT string_agg(concat_ws(' ', action, actor_email, target = $1, address), ', ' "
                             "ORDER BY id) FROM bore.audit WHERE action LIKE 'admin.%'",
@@ -99,8 +99,8 @@ static void test_disable_and_enable(void **state) {
 
 static void test_delete_user(void **state) {
     (void)state;
-    const char *admin = auth_make_admin(db, "admin@example.org"), *user = auth_make_user(db, "a@example.org");
-    const char *session = auth_open_session(db, user, "a", "x");
+    const char *admin = fixture_make_admin(db, "admin@example.org"), *user = fixture_make_user(db, "a@example.org");
+    const char *session = fixture_open_session(db, user, "a", "x");
     sql_ask(db,
         "INSERT INTO bore.instances (id, user_id, name, local_port) SELECT 'inst_' || n, $1, 'n' || n, 80 "
         "FROM generate_series(1, 3) n",
@@ -111,7 +111,7 @@ static void test_delete_user(void **state) {
                             "FROM bore.events WHERE user_id = $1",
                             user),
         "instance.deleted inst_1, instance.deleted inst_2, instance.deleted inst_3, user.revoked");
-    assert_true(auth_is_revoked(db, session));
+    assert_true(fixture_is_revoked(db, session));
     assert_int_equal(sql_number(db, "SELECT count(*) FROM bore.instances"), 0);
     assert_int_equal(sql_number(db, "SELECT count(*) FROM bore.sessions WHERE id = $1", session), 0);
     assert_string_equal(sql_refusal(db, action, admin, user, "delete"), "user_not_found");
@@ -120,7 +120,7 @@ static void test_delete_user(void **state) {
 
 static void test_set_plan(void **state) {
     (void)state;
-    const char *admin = auth_make_admin(db, "admin@example.org"), *user = auth_make_user(db, "a@example.org");
+    const char *admin = fixture_make_admin(db, "admin@example.org"), *user = fixture_make_user(db, "a@example.org");
     static const char *const cases[][3] = {
         { "trial", NULL, "trial 1" },
         { "pro", NULL, "pro 30" },
@@ -143,17 +143,17 @@ static void test_set_plan(void **state) {
 
 static void test_reset_password(void **state) {
     (void)state;
-    const char *admin = auth_make_admin(db, "admin@example.org"), *user = auth_make_user(db, "a@example.org");
-    const char *session = auth_open_session(db, user, "a", "x");
+    const char *admin = fixture_make_admin(db, "admin@example.org"), *user = fixture_make_user(db, "a@example.org");
+    const char *session = fixture_open_session(db, user, "a", "x");
     assert_string_equal(
         sql_ask(db, "SELECT success FROM bore.admin_reset_password($1, $2, 'fresh', 'x')", admin, user), "t");
-    assert_true(auth_is_revoked(db, session));
+    assert_true(fixture_is_revoked(db, session));
     assert_string_equal(sql_ask(db, "SELECT password_hash FROM bore.users WHERE id = $1", user), "fresh");
 }
 
 static void test_user_list(void **state) {
     (void)state;
-    const char *admin = auth_make_admin(db, "admin@example.org");
+    const char *admin = fixture_make_admin(db, "admin@example.org");
     sql_run(db, "INSERT INTO bore.users (id, email, name, password_hash, created_at) SELECT 'u' || n, 'u' || n || "
                 "'@100%.example', 'N_' || n, 'h', now() - n / 4 * interval '1 second' FROM generate_series(10, 33) n");
     sql_run(db, "INSERT INTO bore.instances (id, user_id, name, local_port, phase) VALUES "
@@ -183,7 +183,7 @@ static void test_user_list(void **state) {
 
 static void test_audit_list(void **state) {
     (void)state;
-    const char *admin = auth_make_admin(db, "admin@example.org");
+    const char *admin = fixture_make_admin(db, "admin@example.org");
     for (int i = 0; i < 5; i++)
         sql_ask(db, "SELECT bore.audit_add($1, 'test', NULL, 'x')", admin);
     static const char next[] = "SELECT next_cursor FROM bore.admin_audit($1, 2, $2)";
@@ -206,7 +206,7 @@ static void test_ensure_admin(void **state) {
         sql_ask(db, "SELECT concat_ws(' ', password_hash, plan, plan_expires, is_admin) FROM bore.users"),
         "first enterprise t");
     setup(NULL);
-    auth_make_user(db, "admin@EXAMPLE.org");
+    fixture_make_user(db, "admin@EXAMPLE.org");
     assert_string_equal(sql_ask(db, ensure, NULL), "promoted");
     assert_string_equal(sql_ask(db, ensure, "second"), "present");
     assert_string_equal(

@@ -310,6 +310,16 @@ static void test_login_throttled(void **state) {
     assert_int_equal(fake.login_finishes, 0);
 }
 
+static void test_login_too_late(void **state) {
+    (void)state;
+    context.deadline_ms = clock_monotonic_ms() + 5;
+    assert_int_equal(login("test123", NULL), ERR_OVERLOADED);
+    assert_true(context.error.retry_after > 0);
+    assert_int_equal(fake.login_begins, 0);
+    context.deadline_ms = clock_monotonic_ms() + 2000;
+    assert_int_equal(login("test123", NULL), 0);
+}
+
 static void test_login_without_database(void **state) {
     (void)state;
     fake.code = ERR_UNAVAILABLE;
@@ -536,6 +546,7 @@ int main(void) {
         TEST(test_login_refusals_are_alike),
         TEST(test_login_of_changed_account),
         TEST(test_login_throttled),
+        TEST(test_login_too_late),
         TEST(test_login_without_database),
         TEST(test_login_renews_cheap_hash),
         TEST(test_signup),

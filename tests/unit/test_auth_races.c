@@ -37,7 +37,7 @@ static int teardown_group(void **state) {
 
 static int setup(void **state) {
     (void)state;
-    auth_clear(db);
+    fixture_clear(db);
     return 0;
 }
 
@@ -70,13 +70,13 @@ static void test_signups_at_once(void **state) {
         assert_int_equal(count(racers, RACERS, "signed_in"), 1);
         assert_int_equal(count(racers, RACERS, key ? "replay" : "exists"), RACERS - 1);
         assert_int_equal(sql_number(db, "SELECT count(*) FROM bore.users"), 1);
-        auth_clear(db);
+        fixture_clear(db);
     }
 }
 
 static void test_guesses_at_once(void **state) {
     (void)state;
-    auth_make_user(db, "a@example.org");
+    fixture_make_user(db, "a@example.org");
     struct sql_racer racers[RACERS * 2];
     for (int round = 0; round < 5; round++) {
         for (size_t i = 0; i < ARRAY_SIZE(racers); i++)
@@ -91,7 +91,7 @@ static void test_guesses_at_once(void **state) {
 
 static void test_attempts_and_successes_at_once(void **state) {
     (void)state;
-    const char *user = auth_make_user(db, "a@example.org");
+    const char *user = fixture_make_user(db, "a@example.org");
     static const char letters[] = "a\0b\0c\0d\0e\0f\0g\0h\0i\0j\0k\0l\0m\0n\0";
     for (int round = 0; round < ROUNDS; round++) {
         struct sql_racer racers[RACERS];
@@ -118,9 +118,9 @@ static void test_last_admin(void **state) {
     (void)state;
     static const char *const removals[] = { "remove-admin", "disable", "delete" };
     for (int round = 0; round < ROUNDS * 2; round++) {
-        auth_clear(db);
-        const char *first = auth_make_admin(db, "first@example.org");
-        const char *second = auth_make_admin(db, "second@example.org");
+        fixture_clear(db);
+        const char *first = fixture_make_admin(db, "first@example.org");
+        const char *second = fixture_make_admin(db, "second@example.org");
         bool self = round % 2;
         struct sql_racer racers[4];
         for (size_t i = 0; i < ARRAY_SIZE(racers); i++) {
@@ -145,7 +145,7 @@ static void test_first_admin_by_replicas(void **state) {
         sql_race(racers, RACERS);
         assert_int_equal(count(racers, RACERS, "created"), 1);
         assert_int_equal(count(racers, RACERS, "present"), RACERS - 1);
-        auth_clear(db);
+        fixture_clear(db);
     }
 }
 
@@ -155,9 +155,9 @@ static void test_first_admin_by_replicas(void **state) {
 static void test_refreshes_at_once(void **state) {
     (void)state;
     static const char letters[] = "b\0c\0d\0e\0f\0g\0h\0i\0j\0k\0l\0m\0n\0";
-    const char *user = auth_make_user(db, "a@example.org");
+    const char *user = fixture_make_user(db, "a@example.org");
     for (int round = 0; round < ROUNDS; round++) {
-        auth_open_session(db, user, "a", "x");
+        fixture_open_session(db, user, "a", "x");
         struct sql_racer racers[RACERS];
         for (size_t i = 0; i < RACERS; i++)
             racers[i] = (struct sql_racer){ .sql = REFRESH, .parameters = { letters + 2 * i, sql_end } };
@@ -177,11 +177,11 @@ static void test_refreshes_at_once(void **state) {
  */
 static void test_ends_and_beginnings_at_once(void **state) {
     (void)state;
-    const char *admin = auth_make_admin(db, "admin@example.org");
+    const char *admin = fixture_make_admin(db, "admin@example.org");
     static const char letters[] = "b\0c\0d\0e\0f\0g\0h\0i\0j\0k\0l\0m\0n\0";
     for (int round = 0; round < ROUNDS; round++) {
-        const char *user = auth_make_user(db, "a@example.org");
-        const char *session = auth_open_session(db, user, "a", "x");
+        const char *user = fixture_make_user(db, "a@example.org");
+        const char *session = fixture_open_session(db, user, "a", "x");
         const char *sql[][4] = {
             { "SELECT success FROM bore.admin_user_action($1, $2, 'disable', 'x')", admin, user, sql_end },
             { "SELECT success FROM bore.logout_all($1, 'x')", user, sql_end },
@@ -250,7 +250,7 @@ static void test_revocations_while_sessions_end(void **state) {
     for (int i = 0; i < USERS; i++) {
         char email[40];
         snprintf(email, sizeof email, "u%d@example.org", i);
-        users[i] = auth_make_user(db, email);
+        users[i] = fixture_make_user(db, email);
     }
     struct reader reader = { 0 };
     pthread_t thread;

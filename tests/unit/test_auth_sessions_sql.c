@@ -35,7 +35,7 @@ static int teardown_group(void **state) {
 
 static int setup(void **state) {
     (void)state;
-    auth_clear(db);
+    fixture_clear(db);
     return 0;
 }
 
@@ -43,23 +43,23 @@ static int setup(void **state) {
 
 static void test_session_cap(void **state) {
     (void)state;
-    const char *user = auth_make_user(db, "a@example.org");
-    const char *first = auth_open_session(db, user, "a", "192.0.2.1");
-    const char *second = auth_open_session(db, user, "b", "192.0.2.1");
-    const char *third = auth_open_session(db, user, "c", "192.0.2.1");
-    auth_refresh(db, "a", "d"); /* used last: not the one that ends */
+    const char *user = fixture_make_user(db, "a@example.org");
+    const char *first = fixture_open_session(db, user, "a", "192.0.2.1");
+    const char *second = fixture_open_session(db, user, "b", "192.0.2.1");
+    const char *third = fixture_open_session(db, user, "c", "192.0.2.1");
+    fixture_refresh(db, "a", "d"); /* used last: not the one that ends */
     sql_ask(
         db, "SELECT session_id FROM bore.login_finish($1, 'hash', NULL, repeat('e', 64), 1000, 1000, 3, '', '')", user);
-    assert_true(auth_is_revoked(db, second));
-    assert_false(auth_is_revoked(db, first));
-    assert_false(auth_is_revoked(db, third));
+    assert_true(fixture_is_revoked(db, second));
+    assert_false(fixture_is_revoked(db, first));
+    assert_false(fixture_is_revoked(db, third));
     assert_int_equal(sql_number(db, "SELECT count(*) FROM bore.sessions WHERE revoked_at IS NULL"), 3);
 }
 
 static void test_refresh_rotates(void **state) {
     (void)state;
-    const char *user = auth_make_user(db, "a@example.org");
-    const char *session = auth_open_session(db, user, "a", "192.0.2.1");
+    const char *user = fixture_make_user(db, "a@example.org");
+    const char *session = fixture_open_session(db, user, "a", "192.0.2.1");
     sql_ask(db, "UPDATE bore.users SET is_admin = true, email = 'new@example.org' WHERE id = $1", user);
     assert_string_equal(sql_ask(db,
                             "SELECT concat_ws(' ', outcome, session_id = $1, user_id = $2, email, is_admin, "
@@ -70,92 +70,93 @@ static void test_refresh_rotates(void **state) {
         "rotated t t new@example.org t t");
     assert_string_equal(
         sql_ask(db, "SELECT concat_ws(' ', address, user_agent) FROM bore.sessions"), "9.9.9.9 new agent");
-    assert_string_equal(auth_refresh(db, "b", "c"), "rotated");
+    assert_string_equal(fixture_refresh(db, "b", "c"), "rotated");
 }
 
 static void test_refresh_grace_and_reuse(void **state) {
     (void)state;
-    const char *user = auth_make_user(db, "a@example.org");
-    const char *session = auth_open_session(db, user, "a", "192.0.2.1");
-    const char *other = auth_open_session(db, user, "9", "192.0.2.1");
-    assert_string_equal(auth_refresh(db, "a", "b"), "rotated");
-    assert_string_equal(auth_refresh(db, "a", "c"), "rotated"); /* the first answer was lost */
-    assert_string_equal(auth_refresh(db, "b", "d"), "rotated");
+    const char *user = fixture_make_user(db, "a@example.org");
+    const char *session = fixture_open_session(db, user, "a", "192.0.2.1");
+    const char *other = fixture_open_session(db, user, "9", "192.0.2.1");
+    assert_string_equal(fixture_refresh(db, "a", "b"), "rotated");
+    assert_string_equal(fixture_refresh(db, "a", "c"), "rotated"); /* the first answer was lost */
+    assert_string_equal(fixture_refresh(db, "b", "d"), "rotated");
     sql_run(db, "UPDATE bore.refresh_tokens SET used_at = used_at - interval '11 seconds'");
-    assert_string_equal(auth_refresh(db, "a", "e"), "reused");
-    assert_null(auth_refresh(db, "a", "e"));
-    assert_null(auth_refresh(db, "c", "e"));
-    assert_null(auth_refresh(db, "d", "e"));
-    assert_true(auth_is_revoked(db, session));
-    assert_string_equal(auth_refresh(db, "9", "8"), "rotated"); /* another family */
-    assert_false(auth_is_revoked(db, other));
+    assert_string_equal(fixture_refresh(db, "a", "e"), "reused");
+    assert_null(fixture_refresh(db, "a", "e"));
+    assert_null(fixture_refresh(db, "c", "e"));
+    assert_null(fixture_refresh(db, "d", "e"));
+    assert_true(fixture_is_revoked(db, session));
+    assert_string_equal(fixture_refresh(db, "9", "8"), "rotated"); /* another family */
+    assert_false(fixture_is_revoked(db, other));
     assert_int_equal(sql_number(db, "SELECT count(*) FROM bore.events WHERE kind = 'user.revoked'"), 1);
     assert_int_equal(sql_number(db, "SELECT count(*) FROM bore.audit WHERE action = 'token.reused'"), 1);
 }
 
 static void test_refresh_refused(void **state) {
     (void)state;
-    const char *user = auth_make_user(db, "a@example.org");
-    auth_open_session(db, user, "a", "192.0.2.1");
-    auth_open_session(db, user, "b", "192.0.2.1");
-    assert_null(auth_refresh(db, "f", "e"));
+    const char *user = fixture_make_user(db, "a@example.org");
+    fixture_open_session(db, user, "a", "192.0.2.1");
+    fixture_open_session(db, user, "b", "192.0.2.1");
+    assert_null(fixture_refresh(db, "f", "e"));
     sql_run(db, "UPDATE bore.refresh_tokens SET expires_at = now() WHERE token_hash LIKE 'a%'");
-    assert_null(auth_refresh(db, "a", "e"));
+    assert_null(fixture_refresh(db, "a", "e"));
     sql_ask(db, "UPDATE bore.users SET disabled = true WHERE id = $1", user);
-    assert_null(auth_refresh(db, "b", "e"));
+    assert_null(fixture_refresh(db, "b", "e"));
     assert_int_equal(sql_number(db, "SELECT count(*) FROM bore.events"), 0);
 }
 
 static void test_refresh_limit(void **state) {
     (void)state;
-    const char *user = auth_make_user(db, "a@example.org");
-    auth_open_session(db, user, "a", "192.0.2.1");
+    const char *user = fixture_make_user(db, "a@example.org");
+    fixture_open_session(db, user, "a", "192.0.2.1");
     sql_run(db,
         "INSERT INTO bore.refresh_tokens (token_hash, session_id, expires_at) "
         "SELECT lpad(n::text, 64, '0'), id, now() + interval '1 day' FROM bore.sessions, generate_series(1, 599) n");
-    assert_string_equal(auth_refresh(db, "a", "b"), "limited");
+    assert_string_equal(fixture_refresh(db, "a", "b"), "limited");
     sql_run(db, "UPDATE bore.refresh_tokens SET created_at = created_at - interval '16 minutes'");
-    assert_string_equal(auth_refresh(db, "a", "b"), "rotated");
+    assert_string_equal(fixture_refresh(db, "a", "b"), "rotated");
 }
 
 static void test_logout(void **state) {
     (void)state;
-    const char *user = auth_make_user(db, "a@example.org"), *stranger = auth_make_user(db, "b@example.org");
-    const char *first = auth_open_session(db, user, "a", "x"), *second = auth_open_session(db, user, "b", "x");
-    const char *third = auth_open_session(db, user, "c", "x"), *foreign = auth_open_session(db, stranger, "d", "x");
+    const char *user = fixture_make_user(db, "a@example.org"), *stranger = fixture_make_user(db, "b@example.org");
+    const char *first = fixture_open_session(db, user, "a", "x"), *second = fixture_open_session(db, user, "b", "x");
+    const char *third = fixture_open_session(db, user, "c", "x"),
+               *foreign = fixture_open_session(db, stranger, "d", "x");
     static const char logout[] = "SELECT success FROM bore.logout($1, $2, repeat($3, 64), 'x')";
     assert_string_equal(sql_ask(db, logout, user, first, "b"), "t");
-    assert_true(auth_is_revoked(db, first) && auth_is_revoked(db, second) && !auth_is_revoked(db, third));
+    assert_true(fixture_is_revoked(db, first) && fixture_is_revoked(db, second) && !fixture_is_revoked(db, third));
     assert_string_equal(sql_ask(db, logout, user, "", "d"), "t"); /* another's refresh token */
     assert_string_equal(sql_ask(db, logout, user, foreign, NULL), "t");
-    assert_false(auth_is_revoked(db, foreign));
+    assert_false(fixture_is_revoked(db, foreign));
     assert_string_equal(sql_ask(db, logout, user, first, "b"), "t"); /* again */
     assert_int_equal(sql_number(db, "SELECT count(*) FROM bore.events"), 1);
 }
 
 static void test_logout_all(void **state) {
     (void)state;
-    const char *user = auth_make_user(db, "a@example.org"), *stranger = auth_make_user(db, "b@example.org");
-    const char *first = auth_open_session(db, user, "a", "x"), *second = auth_open_session(db, user, "b", "x");
-    const char *foreign = auth_open_session(db, stranger, "d", "x");
+    const char *user = fixture_make_user(db, "a@example.org"), *stranger = fixture_make_user(db, "b@example.org");
+    const char *first = fixture_open_session(db, user, "a", "x"), *second = fixture_open_session(db, user, "b", "x");
+    const char *foreign = fixture_open_session(db, stranger, "d", "x");
     const char *events = sql_ask(db, "SELECT events FROM bore.logout_all($1, 'x')", user);
     assert_non_null(strstr(events, "user.revoked"));
     assert_non_null(strstr(events, first));
     assert_non_null(strstr(events, second));
-    assert_true(auth_is_revoked(db, first) && auth_is_revoked(db, second) && !auth_is_revoked(db, foreign));
-    assert_null(auth_refresh(db, "a", "e"));
+    assert_true(fixture_is_revoked(db, first) && fixture_is_revoked(db, second) && !fixture_is_revoked(db, foreign));
+    assert_null(fixture_refresh(db, "a", "e"));
     assert_null(sql_ask(db, "SELECT events FROM bore.logout_all($1, 'x')", user));
 }
 
 static void test_session_list_and_delete(void **state) {
     (void)state;
-    const char *user = auth_make_user(db, "a@example.org"), *stranger = auth_make_user(db, "b@example.org");
+    const char *user = fixture_make_user(db, "a@example.org"), *stranger = fixture_make_user(db, "b@example.org");
     const char *sessions[5];
     for (int i = 0; i < 5; i++) {
         char letter[2] = { (char)('a' + i), 0 };
-        sessions[i] = auth_open_session(db, user, letter, "x");
+        sessions[i] = fixture_open_session(db, user, letter, "x");
     }
-    const char *foreign = auth_open_session(db, stranger, "f", "x");
+    const char *foreign = fixture_open_session(db, stranger, "f", "x");
     sql_run(db, "UPDATE bore.sessions SET created_at = '2026-01-01 00:00:00.123457'"); /* order by id alone */
     static const char delete[] = "SELECT success FROM bore.session_delete($1, $2, 'x')";
     assert_string_equal(sql_ask(db, delete, user, sessions[1]), "t");
@@ -180,12 +181,12 @@ static void test_session_list_and_delete(void **state) {
 
 static void test_revocations_in_pages(void **state) {
     (void)state;
-    const char *user = auth_make_user(db, "a@example.org"), *other = auth_make_user(db, "b@example.org");
+    const char *user = fixture_make_user(db, "a@example.org"), *other = fixture_make_user(db, "b@example.org");
     sql_ask(db,
         "INSERT INTO bore.sessions (id, user_id, expires_at, token_expires_at) "
         "SELECT 's' || n, $1, now() + interval '30 days', now() + interval '7 days' FROM generate_series(1, 2500) n",
         user);
-    const char *last = auth_open_session(db, other, "a", "x");
+    const char *last = fixture_open_session(db, other, "a", "x");
     const char *before = sql_ask(db, "SELECT next " REVOCATIONS, "0", "20000");
     sql_ask(db, "SELECT success FROM bore.logout_all($1, 'x')", user);
     sql_ask(db, "SELECT success FROM bore.logout_all($1, 'x')", other);
@@ -204,7 +205,7 @@ static void test_revocations_in_pages(void **state) {
     assert_int_equal(ids, 2501);
     assert_int_equal(sql_number(db, "SELECT cardinality(session_ids) " REVOCATIONS, cursor, "1500"), 0);
     assert_string_equal(sql_ask(db, "SELECT next " REVOCATIONS, cursor, "1500"), cursor);
-    assert_true(auth_is_revoked(db, last));
+    assert_true(fixture_is_revoked(db, last));
 
     /* However short the log is kept; and without a cursor, or with a strange one, all that is still relevant. */
     sql_run(db, "DELETE FROM bore.events WHERE id < (SELECT max(id) FROM bore.events)");
@@ -221,8 +222,8 @@ static void test_revocations_in_pages(void **state) {
 
 static void test_revocations_of_another_epoch(void **state) {
     (void)state;
-    const char *user = auth_make_user(db, "a@example.org");
-    auth_open_session(db, user, "a", "x");
+    const char *user = fixture_make_user(db, "a@example.org");
+    fixture_open_session(db, user, "a", "x");
     sql_ask(db, "SELECT success FROM bore.logout_all($1, 'x')", user);
     const char *cursor = sql_ask(db, "SELECT next " REVOCATIONS, "0", "20000");
     assert_int_equal(sql_number(db, "SELECT cardinality(session_ids) " REVOCATIONS, cursor, "20000"), 0);
@@ -233,8 +234,8 @@ static void test_revocations_of_another_epoch(void **state) {
 /* A token from before JWT_TTL_SECONDS was lowered stays void as long as it could live. */
 static void test_revocation_outlives_tokens(void **state) {
     (void)state;
-    const char *user = auth_make_user(db, "a@example.org");
-    auth_open_session(db, user, "a", "x");
+    const char *user = fixture_make_user(db, "a@example.org");
+    fixture_open_session(db, user, "a", "x");
     sql_ask(db, "SELECT outcome FROM bore.session_refresh(repeat('a', 64), repeat('b', 64), 1000, 1000, 'x', NULL)");
     sql_ask(db, "SELECT success FROM bore.logout_all($1, 'x')", user);
     assert_string_equal(
@@ -243,10 +244,10 @@ static void test_revocation_outlives_tokens(void **state) {
 
 static void test_sweep(void **state) {
     (void)state;
-    const char *user = auth_make_user(db, "a@example.org");
-    const char *kept = auth_open_session(db, user, "a", "x"), *old = auth_open_session(db, user, "b", "x");
-    const char *ended = auth_open_session(db, user, "c", "x"), *fresh = auth_open_session(db, user, "d", "x");
-    auth_begin_login(db, "a@example.org", "x");
+    const char *user = fixture_make_user(db, "a@example.org");
+    const char *kept = fixture_open_session(db, user, "a", "x"), *old = fixture_open_session(db, user, "b", "x");
+    const char *ended = fixture_open_session(db, user, "c", "x"), *fresh = fixture_open_session(db, user, "d", "x");
+    fixture_begin_login(db, "a@example.org", "x");
     sql_ask(db,
         "UPDATE bore.sessions SET expires_at = now() - interval '2 days', token_expires_at = expires_at WHERE id = $1",
         old);
@@ -263,9 +264,9 @@ static void test_sweep(void **state) {
     assert_int_equal(sql_number(db, "SELECT bore.auth_sweep(100)"), 5); /* token, 2 sessions, revoked, key */
     assert_int_equal(sql_number(db, "SELECT count(*) FROM bore.sessions WHERE id IN ($1, $2)", kept, fresh), 2);
     assert_int_equal(sql_number(db, "SELECT count(*) FROM bore.sessions"), 2);
-    assert_true(auth_is_revoked(db, fresh) && !auth_is_revoked(db, ended));
+    assert_true(fixture_is_revoked(db, fresh) && !fixture_is_revoked(db, ended));
     assert_int_equal(sql_number(db, "SELECT count(*) FROM bore.idempotency"), 1);
-    auth_expire_windows(db);
+    fixture_expire_windows(db);
     assert_int_equal(sql_number(db, "SELECT bore.auth_sweep(2)"), 2);
     assert_int_equal(sql_number(db, "SELECT bore.auth_sweep(2)"), 1);
     assert_int_equal(sql_number(db, "SELECT bore.auth_sweep(2)"), 0);
