@@ -43,10 +43,17 @@ static void release_strings(const struct field *field, void *message) {
     free(strings);
 }
 
+/* A secret shall not stay behind in freed memory. */
+static void release_text(const struct field *field, void *message) {
+    char *text = field_text(field, message);
+    if (text != NULL && (field->flags & SECRET) != 0) memory_wipe(text, strlen(text));
+    free(text);
+}
+
 void field_clear(const struct field *field, void *message) {
     switch (field->kind) {
     case FIELD_STR:
-        free(field_text(field, message));
+        release_text(field, message);
         field_put_pointer(field, message, NULL);
         break;
     case FIELD_BIN:

@@ -46,7 +46,7 @@ enum field_flag {
     CALLER = 1u << 1,         /* filled by the gateway from the authenticated caller, never from body or query */
     PATH = 1u << 2,           /* filled by the gateway from the path's {name}, never from body or query */
     OMIT = 1u << 3,           /* in a JSON answer left out when unset, instead of null */
-    SECRET = 1u << 4,         /* never printed by message_debug */
+    SECRET = 1u << 4,         /* never printed by message_debug, wiped by message_release */
     LENIENT = 1u << 5,        /* from JSON: a null, wrongly typed or out-of-range value is left out and its name
                                  put into the message's STRINGS field `ignored` (declared CALLER), instead of
                                  refusing the message */
@@ -98,7 +98,7 @@ void field_errors_add(struct field_errors *self, const char *field, const char *
 /* The field of that name, or NULL. */
 const struct field *message_field(const struct message_descriptor *descriptor, const char *name);
 
-/* Frees everything that *message points to and zeroes it. NULL-safe. */
+/* Frees everything that *message points to, SECRET strings wiped first, and zeroes it. NULL-safe. */
 void message_release(const struct message_descriptor *descriptor, void *message);
 
 /* Appends the msgpack map of *message. -ERANGE when a value breaks its bounds or a required string is NULL

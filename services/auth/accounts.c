@@ -35,10 +35,6 @@ static const struct password_checker *checker(const struct service_context *cont
     return &((const struct auth_state *)context->state)->checker;
 }
 
-static void wipe_text(char *text) {
-    if (text) memory_wipe(text, strlen(text));
-}
-
 static int throttled(struct service_context *context, const char *sentence, int64_t retry_after) {
     return service_fail(context, ERR_TOO_MANY_REQUESTS, sentence, retry_after);
 }
@@ -117,9 +113,7 @@ static int sign_in(
 
 int auth_login(struct service_context *context, const struct login *request, struct signed_in_reply *ret_reply) {
     struct credentials given = { request->email, request->password, request->address, request->user_agent };
-    int code = sign_in(context, &given, ERR_INVALID_CREDENTIALS, ret_reply);
-    wipe_text(request->password);
-    return code;
+    return sign_in(context, &given, ERR_INVALID_CREDENTIALS, ret_reply);
 }
 
 /* --- signing up ----------------------------------------------------------------------------------------------------
@@ -168,7 +162,7 @@ static int create_account(
     return code;
 }
 
-static int signup(struct service_context *context, const struct signup *request, struct signed_in_reply *ret_reply) {
+int auth_signup(struct service_context *context, const struct signup *request, struct signed_in_reply *ret_reply) {
     if (strcmp(config.signup, "open") != 0) return ERR_SIGNUP_CLOSED;
     int64_t retry_after = 0;
     enum sign_in_outcome outcome = SIGN_UP_EXISTS;
@@ -179,12 +173,6 @@ static int signup(struct service_context *context, const struct signup *request,
     if (retry_after > 0) return throttled(context, "Too many new accounts; try again later.", retry_after);
     if (outcome != SIGN_UP_NEW) return answer_obstacle(context, request, outcome, ret_reply);
     return create_account(context, request, ret_reply);
-}
-
-int auth_signup(struct service_context *context, const struct signup *request, struct signed_in_reply *ret_reply) {
-    int code = signup(context, request, ret_reply);
-    wipe_text(request->password);
-    return code;
 }
 
 /* --- changing a password -------------------------------------------------------------------------------------------
@@ -210,8 +198,6 @@ static int change_password(struct service_context *context, const struct change_
 int auth_change_password(
     struct service_context *context, const struct change_password *request, struct success_reply *ret_reply) {
     int code = change_password(context, request);
-    wipe_text(request->current_password);
-    wipe_text(request->new_password);
     ret_reply->success = code == 0;
     return code;
 }

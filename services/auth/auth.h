@@ -2,7 +2,8 @@
  * auth.h: what the handlers of auth share, and what main.c wires to their messages.
  *
  * A handler answers 0 and its reply, or a negative ERR_ code with what service_fail added (service.h). Passwords in a
- * request are wiped before it is freed. Thread rule: handlers run in their lane's threads; the state is read-only.
+ * request are wiped when the skeleton frees it. Thread rule: handlers run in their lane's threads; the state is
+ * read-only.
  */
 #ifndef BORE_SERVICES_AUTH_AUTH_H
 #define BORE_SERVICES_AUTH_AUTH_H

@@ -19,6 +19,7 @@
 void job_free(struct job *self) {
     if (!self) return;
     free(self->request_id);
+    if (self->body) memory_wipe(self->body, self->body_size); /* it may hold a password */
     free(self->body);
     strbuf_release(&self->answer);
     free(self);
