@@ -105,7 +105,8 @@ BEGIN
     INSERT INTO bore.revoked_sessions (session_id, user_id, expires_at, event_id)
     SELECT session_id, user_id, expires_at, before + dense_rank() OVER (ORDER BY user_id, part)
     FROM (SELECT *, (row_number() OVER (PARTITION BY user_id ORDER BY session_id) - 1) / 1000 AS part
-          FROM unnest(revoked)) AS numbered;
+          FROM unnest(revoked)) AS numbered
+    ON CONFLICT (session_id) DO UPDATE SET event_id = excluded.event_id;
     RETURN answer;
 END $$;
 
