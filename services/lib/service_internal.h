@@ -21,7 +21,7 @@
 enum {
     STATEMENT_TIMEOUT_MS = 2200,
     DATABASE_PATIENCE_MS = 300, /* how long a request waits for a connection that is not there */
-    DATABASE_REST_MS = 200,     /* after that failed, requests are refused at once for so long */
+    DATABASE_REST_MS = 500,     /* after that failed, nobody waits for one for so long */
     SHUTDOWN_MS = 5000,
     JOIN_MS = 3000, /* beyond that, a thread is given up: more than statement_timeout */
     BATCH_NUMBER_SIZE = 8,
@@ -148,7 +148,6 @@ void lane_release(struct lane *self);
 struct worker {
     struct service_context context;
     struct service_run *run;
-    int64_t database_rest_until_ms;
     struct counter *database_seconds;
     struct counter *database_errors;
     struct db_statistics seen;
@@ -193,10 +192,11 @@ struct service_run {
     struct outbox outbox;
     void *state;
     int64_t started_ms;
-    int wake_main_fd;    /* eventfd: something happened that main should look at */
-    atomic_bool leaving; /* the bus thread says so in its HELLO */
-    atomic_bool closing; /* the bus thread sends what is left and ends */
-    atomic_bool refused; /* the bus did not take us */
+    int wake_main_fd;                           /* eventfd: something happened that main should look at */
+    atomic_int_fast64_t database_rest_until_ms; /* clock_monotonic_ms */
+    atomic_bool leaving;                        /* the bus thread says so in its HELLO */
+    atomic_bool closing;                        /* the bus thread sends what is left and ends */
+    atomic_bool refused;                        /* the bus did not take us */
     /* Of the bus thread: */
     pthread_t bus_thread;
     bool has_bus_thread;

@@ -1,9 +1,9 @@
 /*
  * service_worker.c: one thread's context, and how it serves one request: decode, database, handler or SQL, answer.
  *
- * Without a database a request waits DATABASE_PATIENCE_MS for a new connection; after that failed, the thread's next
- * requests are refused at once for DATABASE_REST_MS, so that a dead database costs callers little and fills no queue.
- * The ping is answered without a database too: it says so.
+ * Without a database a request waits DATABASE_PATIENCE_MS for a new connection; after that failed in one thread, all
+ * threads that have none refuse at once for DATABASE_REST_MS, so that a dead database costs callers little and fills no
+ * queue. The ping is answered without a database too: it says so.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -41,15 +41,14 @@ static int64_t earlier(int64_t left, int64_t right) {
 
 int worker_ensure_database(struct worker *self, int64_t deadline_ms) {
     struct db *db = self->context.db;
+    atomic_int_fast64_t *rest_until_ms = &self->run->database_rest_until_ms;
     if (!db) return 0;
     int64_t now = clock_monotonic_ms();
-    if (now < self->database_rest_until_ms) return service_fail(&self->context, ERR_UNAVAILABLE, NULL, 1);
-    if (db_connect(db, earlier(deadline_ms, now + DATABASE_PATIENCE_MS)) == 0) {
-        self->database_rest_until_ms = 0;
-        return 0;
-    }
+    bool resting = now < atomic_load_explicit(rest_until_ms, memory_order_relaxed);
+    /* With no time at all only a connection that is there will do. */
+    if (db_connect(db, resting ? now : earlier(deadline_ms, now + DATABASE_PATIENCE_MS)) == 0) return 0;
     log_debug("database: %s", db_error_message(db));
-    self->database_rest_until_ms = clock_monotonic_ms() + DATABASE_REST_MS;
+    if (!resting) atomic_store_explicit(rest_until_ms, clock_monotonic_ms() + DATABASE_REST_MS, memory_order_relaxed);
     return service_fail(&self->context, ERR_UNAVAILABLE, NULL, 1);
 }
 
