@@ -142,7 +142,8 @@ static struct lane *find_lane(struct service_run *run, const char *name) {
     return NULL;
 }
 
-static void put_request(struct service_run *run, struct lane *lane, const void *number, struct bus_request *request) {
+/* Takes the request's memory over. */
+static struct job *new_job(struct service_run *run, const void *number, struct bus_request *request) {
     struct job *job = xcalloc(1, sizeof *job);
     strbuf_init(&job->answer);
     memcpy(job->batch, number, BATCH_NUMBER_SIZE);
@@ -154,15 +155,7 @@ static void put_request(struct service_run *run, struct lane *lane, const void *
     job->body = TAKE_PTR(request->body);
     job->body_size = request->body_size;
     request->body_size = 0;
-    if (lane && job->route) {
-        lane_put(lane, job);
-        return;
-    }
-    log_warning("refused a request of method %lld: not served here", (long long)request->method);
-    struct job_list refused = { 0 };
-    job_refuse(job, ERR_UNAVAILABLE, 1);
-    job_list_append(&refused, job);
-    outbox_put(&run->outbox, &refused);
+    return job;
 }
 
 static void on_batch(struct service_run *run, const void *number, const void *data, size_t size) {
@@ -171,9 +164,18 @@ static void on_batch(struct service_run *run, const void *number, const void *da
         log_warning("the bus sent %zu bytes that are no batch", size);
         return;
     }
+    struct job_list accepted = { 0 }, refused = { 0 };
     struct lane *lane = find_lane(run, batch.lane);
-    for (size_t i = 0; i < batch.requests_count; i++)
-        put_request(run, lane, number, &batch.requests[i]);
+    for (size_t i = 0; i < batch.requests_count; i++) {
+        struct job *job = new_job(run, number, &batch.requests[i]);
+        bool served = lane && job->route;
+        if (!served)
+            log_warning("refused a request of method %lld: not served here", (long long)batch.requests[i].method);
+        if (!served) job_refuse(job, ERR_UNAVAILABLE, 1);
+        job_list_append(served ? &accepted : &refused, job);
+    }
+    if (lane) lane_put(lane, &accepted);
+    outbox_put(&run->outbox, &refused);
     message_release(&request_batch_descriptor, &batch);
 }
 

@@ -133,8 +133,9 @@ struct lane {
 
 /* Starts the threads. 0 or a negative errno (threads that started are in thread_count). */
 int lane_start(struct lane *self, struct service_run *run, const struct service_lane *spec);
-/* Takes the job: queues it, or answers it overloaded. */
-void lane_put(struct lane *self, struct job *job);
+/* Takes the jobs, in order: queues them, or answers those beyond the credits overloaded. All at once, so that what came
+ * as one batch of the bus can be taken as one. */
+void lane_put(struct lane *self, struct job_list *jobs);
 size_t lane_held(struct lane *self);
 /* No more work: what is queued is answered `unavailable`, threads end after what they are doing. */
 void lane_stop(struct lane *self);

@@ -59,20 +59,23 @@ void monotonic_condition_wait(pthread_cond_t *condition, pthread_mutex_t *mutex,
 /* --- the queue ------------------------------------------------------------------------------------------------------
  */
 
-void lane_put(struct lane *self, struct job *job) {
+void lane_put(struct lane *self, struct job_list *jobs) {
+    struct job_list refused = { 0 };
     pthread_mutex_lock(&self->mutex);
     bool stopping = self->stopping;
-    bool accepted = !stopping && self->held < (size_t)self->spec->credits;
-    if (accepted) {
-        self->held++;
-        job_list_append(&self->queue, job);
+    for (struct job *job = job_list_take(jobs); job; job = job_list_take(jobs)) {
+        bool accepted = !stopping && self->held < (size_t)self->spec->credits;
+        if (accepted) self->held++;
+        job_list_append(accepted ? &self->queue : &refused, job);
+    }
+    if (self->queue.count > 1 && self->spec->threads > 1) {
+        pthread_cond_broadcast(&self->ready);
+    } else {
         pthread_cond_signal(&self->ready);
     }
     pthread_mutex_unlock(&self->mutex);
-    if (accepted) return;
-    struct job_list refused = { 0 };
-    job_refuse(job, stopping ? ERR_UNAVAILABLE : ERR_OVERLOADED, 1);
-    job_list_append(&refused, job);
+    for (struct job *job = refused.first; job; job = job->next)
+        job_refuse(job, stopping ? ERR_UNAVAILABLE : ERR_OVERLOADED, 1);
     outbox_put(&self->run->outbox, &refused);
 }
 
