@@ -150,7 +150,7 @@ docs: $(TOOLS)  ## write docs/protocol.md, and the settings in README.md and .en
 $(BUILD)/lib/libunit_support.a: $(call objects,$(UNIT_SUPPORT_SOURCES))
 	$(archive)
 
-service_of_test = $(filter $(SERVICES),$(firstword $(subst _, ,$(patsubst test_%,%,$(1)))))
+service_of_test = $(filter $(SERVICES),$(firstword $(subst _, ,$(patsubst fuzz_%,%,$(patsubst test_%,%,$(1))))))
 define unit_test_rule
 $(BUILD)/test/$(1): $(BUILD)/obj/tests/unit/$(1).o $(BUILD)/lib/libunit_support.a $(patsubst %,$(BUILD)/lib/service_%.a,$(call service_of_test,$(1))) $(LIBRARIES)
 	@mkdir -p $$(@D)
@@ -210,13 +210,17 @@ chaos: all  ## the crash test, in full length
 	@BORE_BUILD=$(BUILD) node tests/chaos/run.js
 
 # --- fuzzing -----------------------------------------------------------------------------------------------------
-# FUZZ_SECONDS for each target; the corpus is kept in tests/fuzz/corpus/<name>.
+# FUZZ_SECONDS for each target; the corpus is kept in tests/fuzz/corpus/<name>. tests/fuzz/fuzz_<service>_*.c is linked
+# with that service's objects.
 FUZZ_SECONDS ?= 20
 ifeq ($(SANITIZE),fuzz)
-$(BUILD)/fuzzers/%: $(BUILD)/obj/tests/fuzz/%.o $(LIBRARIES)
-	@mkdir -p $(@D)
-	$(call announce,link)
-	$(LINK) -fsanitize=fuzzer -o $@ $^ $(PACKAGE_LIBS)
+define fuzzer_rule
+$(BUILD)/fuzzers/$(1): $(BUILD)/obj/tests/fuzz/$(1).o $(patsubst %,$(BUILD)/lib/service_%.a,$(call service_of_test,$(1))) $(LIBRARIES)
+	@mkdir -p $$(@D)
+	$$(call announce,link)
+	$$(LINK) -fsanitize=fuzzer -o $$@ $$^ $(PACKAGE_LIBS)
+endef
+$(foreach fuzzer,$(notdir $(FUZZERS)),$(eval $(call fuzzer_rule,$(fuzzer))))
 fuzzers: $(FUZZERS)
 endif
 

@@ -68,6 +68,7 @@ int path_parse(const char *path, size_t size, struct path *ret_path) {
     const char *end = path + size;
     if (size == 0 || *path != '/') return -EINVAL;
     if (size > 1 && end[-1] == '/') end--;
+    if (size > 1 && end[-1] == '/') return -EINVAL;
     char *bytes = ret_path->bytes;
     size_t room = sizeof(ret_path->bytes);
     size_t count = 0;
