@@ -61,7 +61,7 @@ stop_all() {
     fi
     rm -f "$BORE_HOME/supervisor.pid"
     # The edge takes no new connections from here on; those it has end with the streams, or after hard-stop-after.
-    tell exit "$(processes edge)"
+    tell down "$(processes edge)"
     end_group 8 "$(processes gateway stream)"
     end_group 8 "$(processes edge)"
     end_group 8 "$(processes | grep -Ev '^(edge|gateway|stream|bus|postgres)-')"
@@ -76,7 +76,8 @@ stop_all() {
 
 # end_group SECONDS PROCESSES: TERM (or what replaces it), wait, KILL; their runsv and svlogd end too.
 end_group() {
-    tell "-w $1 force-shutdown" "$2"
+    tell "-w $1 force-stop" "$2"
+    tell "-w 5 force-shutdown" "$2"
 }
 
 # tell COMMAND PROCESSES: one sv for all that have a living supervisor.
