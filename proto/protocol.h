@@ -12,9 +12,9 @@
 
 #define PROTOCOL_VERSION 1
 
-#define BUS_BATCH_MAX   256               /* requests in one batch */
-#define BUS_MESSAGE_MAX (4 * 1024 * 1024) /* bytes in one frame */
-#define BUS_BODY_MAX    (2 * 1024 * 1024) /* bytes in one request's or reply's body */
+#define BUS_BATCH_MAX   256                /* requests in one batch */
+#define BUS_MESSAGE_MAX (20 * 1024 * 1024) /* bytes in one frame: more than two bodies */
+#define BUS_BODY_MAX    (8 * 1024 * 1024)  /* bytes in one body: 10,000 instances with room to spare */
 
 /* What one field adds to a struct. */
 #define MEMBER_STR(name)     char *name;
