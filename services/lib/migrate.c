@@ -67,10 +67,6 @@ static int ask_newest(struct db *db, int *ret_number) {
     return error;
 }
 
-static int newest_known(void) {
-    return migrations_count ? migrations[migrations_count - 1].number : 0;
-}
-
 static int wait_for_lock(struct db *db) {
     int64_t start = clock_monotonic_ms(), next_line_ms = start + LOCK_LOG_MS;
     for (;;) {
@@ -105,26 +101,30 @@ static int apply(struct db *db, const struct migration *migration) {
 }
 
 /* Under the lock. */
-static int apply_missing(struct db *db) {
+static int apply_missing(struct db *db, const struct migration *list, size_t count) {
     int error = db_run_script(db, create_table);
     if (error) log_error("the schema bore cannot be made: %s", db_error_message(db));
-    for (size_t i = 0; !error && i < migrations_count; i++)
-        error = apply(db, &migrations[i]);
+    for (size_t i = 0; !error && i < count; i++)
+        error = apply(db, &list[i]);
+    return error;
+}
+
+int migrate_with(struct db *db, const struct migration *list, size_t count) {
+    int known = count ? list[count - 1].number : 0;
+    int newest;
+    int error = ask_newest(db, &newest);
+    if (!error && newest > known) {
+        log_error("the database's schema has version %d, this program knows %d: start a newer program", newest, known);
+        return -ENOTSUP;
+    }
+    if (error || newest == known) return error;
+    error = wait_for_lock(db);
+    if (error) return error;
+    error = apply_missing(db, list, count);
+    if (db_is_connected(db)) (void)db_run(db, &unlock_statement, NULL, NULL); /* a lost connection has no lock */
     return error;
 }
 
 int migrate(struct db *db) {
-    int newest;
-    int error = ask_newest(db, &newest);
-    if (!error && newest > newest_known()) {
-        log_error("the database's schema has version %d, this program knows %d: start a newer program", newest,
-            newest_known());
-        return -ENOTSUP;
-    }
-    if (error || newest == newest_known()) return error;
-    error = wait_for_lock(db);
-    if (error) return error;
-    error = apply_missing(db);
-    if (db_is_connected(db)) (void)db_run(db, &unlock_statement, NULL, NULL); /* a lost connection has no lock */
-    return error;
+    return migrate_with(db, migrations, migrations_count);
 }

@@ -21,5 +21,7 @@ extern const size_t migrations_count;
  * -ENOTSUP when the database is newer than the program; else a db error. Logs what it applied. Waits for a concurrent
  * run. */
 int migrate(struct db *db);
+/* The same with another set of migrations, in order of their numbers. */
+int migrate_with(struct db *db, const struct migration *list, size_t count);
 
 #endif

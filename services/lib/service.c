@@ -92,9 +92,9 @@ static bool is_of_connection(int error) {
 }
 
 /* Until the schema is there: DATABASE_READY, DATABASE_STOPPED (a signal came first) or a negative error. */
-static int prepare_database(const struct service *service, int signal_fd) {
-    struct db_options options;
-    service_database_options(service->name, &options);
+static int prepare_database(struct service_run *run, int signal_fd) {
+    service_database_options(run->service->name, &run->database);
+    struct db_options options = run->database;
     options.statement_timeout_ms = MIGRATION_TIMEOUT_MS;
     struct db *db = db_new(&options);
     int64_t next_line_ms = 0;
@@ -227,7 +227,7 @@ static void run_end(struct service_run *run) {
 static int run_service(struct service_run *run, int signal_fd) {
     int status = run_begin(run) < 0 ? EXIT_FAILED : EXIT_OK;
     if (status == EXIT_OK && run->service->database) {
-        int state = prepare_database(run->service, signal_fd);
+        int state = prepare_database(run, signal_fd);
         if (state == DATABASE_STOPPED) {
             run_end(run);
             return EXIT_OK;

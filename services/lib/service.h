@@ -120,7 +120,8 @@ struct service {
 /* main of a service. Returns the exit status. */
 int service_main(int argc, char **argv, const struct service *service);
 
-/* The process's database options from the settings; application_name = "bore-<name>-<instance>". Strings borrowed. */
+/* The process's database options from the settings; application_name = "bore-<name>-<instance>". Strings borrowed.
+ * From main, before threads. */
 void service_database_options(const char *name, struct db_options *ret_options);
 
 /* How many connections a process may open when DB_POOL_SIZE is 20, scaled to what it is; at least 1. Lanes with as many

@@ -187,6 +187,7 @@ void context_clear_error(struct service_context *self);
 struct service_run {
     const struct service *service;
     struct bus_client *bus;
+    struct db_options database; /* when the service has one */
     struct routes routes;
     struct lane *lanes;
     size_t lane_count;
@@ -222,7 +223,7 @@ bool timers_stop(struct service_run *run);
 
 /* pthread_create with a name (cut to 15 bytes). 0 or a negative errno. */
 int thread_start(pthread_t *ret_thread, const char *name, void *(*function)(void *), void *argument);
-/* pthread_join, given up at clock_monotonic_ms() + milliseconds. */
+/* pthread_join, given up after milliseconds. */
 bool thread_join(pthread_t thread, int64_t milliseconds);
 /* A condition variable that waits by CLOCK_MONOTONIC, and waiting on it until clock_monotonic_ms() is deadline_ms. */
 void monotonic_condition_init(pthread_cond_t *condition);

@@ -8,6 +8,7 @@
  * arrival order holds within a lane of one thread.
  */
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -18,6 +19,8 @@
 #include "common/log.h"
 #include "common/memory.h"
 #include "services/lib/service_internal.h"
+
+enum { JOIN_STEP_MS = 2 };
 
 /* --- threads --------------------------------------------------------------------------------------------------------
  */
@@ -32,15 +35,12 @@ int thread_start(pthread_t *ret_thread, const char *name, void *(*function)(void
 }
 
 bool thread_join(pthread_t thread, int64_t milliseconds) {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += milliseconds / 1000;
-    until.tv_nsec += (milliseconds % 1000) * 1000000;
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_sec++;
-        until.tv_nsec -= 1000000000;
+    int64_t until = clock_monotonic_ms() + milliseconds;
+    while (pthread_tryjoin_np(thread, NULL) != 0) {
+        if (clock_monotonic_ms() >= until) return false;
+        poll(NULL, 0, JOIN_STEP_MS);
     }
-    return pthread_clockjoin_np(thread, NULL, CLOCK_MONOTONIC, &until) == 0;
+    return true;
 }
 
 void monotonic_condition_init(pthread_cond_t *condition) {

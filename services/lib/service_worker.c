@@ -23,10 +23,7 @@ void worker_init(struct worker *self, struct service_run *run) {
         .context = { .service = run->service, .bus = run->bus, .state = run->state, .request_id = "" },
         .database_seconds = counter_get(HISTOGRAM, "bore_db_seconds", ""),
         .database_errors = counter_get(COUNTER, "bore_db_errors_total", "") };
-    if (!run->service->database) return;
-    struct db_options options;
-    service_database_options(run->service->name, &options);
-    self->context.db = db_new(&options);
+    if (run->service->database) self->context.db = db_new(&run->database);
 }
 
 void worker_release(struct worker *self) {

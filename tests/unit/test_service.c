@@ -24,6 +24,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/memory.h"
+#include "services/lib/migrate.h"
 #include "services/lib/service.h"
 #include "tests/unit/database.h"
 #include "tests/unit/fake_bus.h"
@@ -122,24 +123,27 @@ static void on_tick(struct service_context *context) {
 
 static const struct service_timer timers[] = { { .interval_ms = 50, .function = on_tick, .name = "tick" }, { 0 } };
 
+/* In place of those in sql/. */
+const struct migration migrations[] = {
+    { .number = 1,
+        .name = "test",
+        .sql = "CREATE SCHEMA test; CREATE TABLE test.calls (size integer); CREATE TABLE test.ticks (x integer);"
+               "CREATE FUNCTION test.refuse(wish text) RETURNS SETOF integer LANGUAGE plpgsql AS $$ BEGIN "
+               "IF wish = 'refused' THEN RAISE EXCEPTION USING ERRCODE = 'BE000', MESSAGE = 'conflict', DETAIL = "
+               "'Twice.'; "
+               "END IF; IF wish = 'field' THEN RAISE EXCEPTION USING ERRCODE = 'BE000', MESSAGE = 'validation_error', "
+               "DETAIL = 'bad name', COLUMN = 'name'; END IF; "
+               "IF wish = 'unknown' THEN RAISE EXCEPTION USING ERRCODE = 'BE000', MESSAGE = 'no_such_code'; END IF; "
+               "IF wish = 'broken' THEN PERFORM 1 / 0; END IF; "
+               "IF wish = 'slow' THEN PERFORM pg_sleep(10); END IF; RETURN NEXT 1; END $$;" },
+};
+const size_t migrations_count = ARRAY_SIZE(migrations);
+
 static int init(struct service_context *context, void **ret_state) {
-    static const char script[] =
-        "CREATE SCHEMA IF NOT EXISTS test; CREATE TABLE IF NOT EXISTS test.calls (size integer); "
-        "CREATE TABLE IF NOT EXISTS test.ticks (x integer);"
-        "CREATE OR REPLACE FUNCTION test.refuse(wish text) RETURNS SETOF integer LANGUAGE plpgsql AS $$ BEGIN "
-        "IF wish = 'refused' THEN RAISE EXCEPTION USING ERRCODE = 'BE000', MESSAGE = 'conflict', DETAIL = 'Twice.'; "
-        "END IF; "
-        "IF wish = 'field' THEN RAISE EXCEPTION USING ERRCODE = 'BE000', MESSAGE = 'validation_error', DETAIL = 'bad "
-        "name', "
-        "COLUMN = 'name'; END IF; "
-        "IF wish = 'unknown' THEN RAISE EXCEPTION USING ERRCODE = 'BE000', MESSAGE = 'no_such_code'; END IF; "
-        "IF wish = 'broken' THEN PERFORM 1 / 0; END IF; "
-        "IF wish = 'slow' THEN PERFORM pg_sleep(10); END IF; RETURN NEXT 1; END $$;";
-    int error = db_run_script(context->db, script);
-    if (error) log_error("%s", db_error_message(context->db));
-    if (error) return error;
-    *ret_state = xstrdup("the state");
-    return 0;
+    static const struct db_statement statement = { .name = "init", .sql = "SELECT count(*) FROM test.calls" };
+    int error = db_run(context->db, &statement, NULL, NULL);
+    if (!error) *ret_state = xstrdup("the state");
+    return error;
 }
 
 static const struct service worker = { .name = "registry",
@@ -652,7 +656,12 @@ static void test_memory_does_not_grow(void **state) {
     send_many(10000);
     long before = resident_pages();
     send_many(40000);
+#ifndef __SANITIZE_ADDRESS__ /* which keeps what was freed */
+#ifndef __SANITIZE_THREAD__
     assert_in_range(resident_pages() - before + 200, 0, 456); /* within 1 MiB */
+#endif
+#endif
+    assert_true(before > 0);
 }
 
 static int run_all(void) {
