@@ -1,4 +1,4 @@
--- 027_registry_admin.sql: the leases of bore-servers, what admins see of instances, and housekeeping.
+-- 029_registry_admin.sql: the leases of bore-servers, what admins see of instances, and housekeeping.
 
 -- ---- bore-servers ---------------------------------------------------------------------------------------------------
 
