@@ -3,7 +3,7 @@
  * services/lib/service.h.
  *
  * Serves API.md "Instances" (all but heartbeats and health), "Internal" and, of "Admin", instances and stats. Every
- * method is one call of a function in sql/019 to 029, where the logic is. What can come in storms has a lane of its
+ * method is one call of a function in sql/017 to 029, where the logic is. What can come in storms has a lane of its
  * own, and there one call and one commit for hundreds: connect, validate-key, and the reports of bore-servers, whose
  * order of arrival is kept, because one thread takes them. Emits `status`, `instance.*` and `tunnel.*` through the
  * event log. Settings: those marked REGISTRY in config.def. When the database is gone, every answer is `unavailable`.

@@ -1,5 +1,5 @@
 /*
- * sweep.c: registry's housekeeping, once a minute: see bore.registry_sweep in sql/029_registry_admin.sql.
+ * sweep.c: registry's housekeeping, once a minute: see bore.registry_sweep in sql/019_registry_admin.sql.
  *
  * Setting: EVENT_RETENTION. Several replicas may run it at once: one of them finds work, the others nothing. Each
  * transaction removes a bounded number of rows, and a run makes a bounded number of them, so a backlog is worked off

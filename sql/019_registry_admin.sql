@@ -1,4 +1,4 @@
--- 029_registry_admin.sql: the leases of bore-servers, what admins see of instances, and housekeeping.
+-- 019_registry_admin.sql: the leases of bore-servers, what admins see of instances, and housekeeping.
 
 -- ---- bore-servers ---------------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
--- 019_instance_row.sql: what an instance is to those who ask for it.
+-- 017_instance_row.sql: what an instance is to those who ask for it.
 --
 -- Somebody else's instance is none at all.
 

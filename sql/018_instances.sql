@@ -1,4 +1,4 @@
--- 028_instances.sql: instances as their users make, list and rename them; their history, sessions and alerts.
+-- 018_instances.sql: instances as their users make, list and rename them; their history, sessions and alerts.
 --
 -- Locks as in 020: the user's row, then the instance's, the event log's last. Somebody else's instance is none at all.
 -- Lists go newest first, and on from a mark (bore.page_at); a list without a mark and one that is empty are no errors.
