@@ -112,17 +112,25 @@ BEGIN
     events := bore.announce(entries, revoked, why);
 END $$;
 
--- Deletes a locked user with all that hangs on it; answers an `instance.deleted` for each instance.
+-- Deletes a locked user with all that hangs on it, tunnels closed first (bore.instance_close); answers the events to
+-- append.
 CREATE FUNCTION bore.remove_user(target text) RETURNS bore.new_event[]
     LANGUAGE plpgsql AS $$
 DECLARE
+    now     timestamptz;
+    owned   bore.instances;
     entries bore.new_event[];
 BEGIN
     PERFORM 1 FROM bore.users WHERE id = target FOR UPDATE;
+    PERFORM 1 FROM bore.usage_sessions WHERE user_id = target ORDER BY id FOR UPDATE;
     PERFORM 1 FROM bore.instances WHERE user_id = target ORDER BY id FOR UPDATE;
-    SELECT array_agg(ROW ('instance.deleted', user_id, id, jsonb_build_object('name', name), NULL)::bore.new_event
-                     ORDER BY id)
-    INTO entries FROM bore.instances WHERE user_id = target;
+    now := bore.clock();
+    FOR owned IN SELECT * FROM bore.instances WHERE user_id = target ORDER BY id LOOP
+        entries := entries || bore.instance_close(owned.id, 'the account was deleted', now)
+            || ROW ('instance.deleted', target, owned.id,
+                    jsonb_build_object('name', owned.name, 'status', owned.status, 'reason', owned.status_reason),
+                    now)::bore.new_event;
+    END LOOP;
     DELETE FROM bore.users WHERE id = target;
     RETURN entries;
 END $$;

@@ -105,12 +105,20 @@ static void test_delete_user(void **state) {
         "INSERT INTO bore.instances (id, user_id, name, local_port) SELECT 'inst_' || n, $1, 'n' || n, 80 "
         "FROM generate_series(1, 3) n",
         user);
+    sql_ask(db,
+        "WITH server AS (INSERT INTO bore.servers (id, host, port, lease_expires_at) VALUES ('s1', 'h', 7835, now()) "
+        "ON CONFLICT (id) DO NOTHING) "
+        "INSERT INTO bore.tunnel_sessions (id, instance_id, user_id, state, server_id, connected_at) "
+        "VALUES ('ts_1', 'inst_2', $1, 'open', 's1', now())",
+        user);
     assert_string_equal(sql_ask(db, action, admin, user, "delete"), "t");
+    assert_int_equal(sql_number(db, "SELECT count(*) FROM bore.pending_closes WHERE instance_id = 'inst_2'"), 1);
     assert_string_equal(sql_ask(db,
                             "SELECT string_agg(kind || coalesce(' ' || instance_id, ''), ', ' ORDER BY id) "
                             "FROM bore.events WHERE user_id = $1",
                             user),
-        "instance.deleted inst_1, instance.deleted inst_2, instance.deleted inst_3, user.revoked");
+        "instance.deleted inst_1, tunnel.disconnected inst_2, instance.deleted inst_2, instance.deleted inst_3, "
+        "user.revoked");
     assert_true(fixture_is_revoked(db, session));
     assert_int_equal(sql_number(db, "SELECT count(*) FROM bore.instances"), 0);
     assert_int_equal(sql_number(db, "SELECT count(*) FROM bore.sessions WHERE id = $1", session), 0);
