@@ -76,10 +76,10 @@ struct service_query {
 
 /* Methods of one lane answered by one SQL statement for as many requests as wait, up to `maximum`, in arrival order.
  * `:field[]` is the array of that field over the batch (NULL where the request has none), `:method[]` the message
- * ids. Rows carry `ord` (1-based), columns of the replies, `error` (wire code or NULL), `error_message`, `events`.
- * A request without a row gets ERR_INTERNAL. When the statement fails as a whole, it has changed nothing: if the
- * connection is the reason each gets that error, else the requests are run one by one, so that one poisonous request
- * hurts itself. */
+ * ids. Rows carry `ord` (1-based), columns of the replies, `error` (wire code or NULL) with `error_message` and, of a
+ * validation_error, `error_field`; and `events`. A request without a row gets ERR_INTERNAL. When the statement fails as
+ * a whole, it has changed nothing: if the connection is the reason each gets that error, else the requests are run one
+ * by one, so that one poisonous request hurts itself. */
 struct service_batch {
     const int *methods; /* ends with 0 */
     const char *lane;

@@ -86,7 +86,10 @@ static void answer_from_row(
         int code = error_from_name(error);
         if (code == ERR_INTERNAL)
             log_error("%s: its statement answers error %s", job->route->method->request->name, error);
-        service_fail(&self->context, code, column_text(result, row, "error_message"), 0);
+        const char *sentence = column_text(result, row, "error_message");
+        const char *field = column_text(result, row, "error_field");
+        if (field) service_fail_field(&self->context, field, sentence ? sentence : "is not valid");
+        service_fail(&self->context, code, sentence, 0);
         worker_answer(self, job, code, NULL);
         return;
     }

@@ -9,7 +9,7 @@
  * event log. Settings: those marked REGISTRY in config.def. When the database is gone, every answer is `unavailable`.
  */
 #include "services/lib/service.h"
-#include "services/registry/sweep.h"
+#include "services/registry/upkeep.h"
 
 enum { BATCH_MAX = 256, BATCH_CREDITS = 1024 };
 
@@ -31,10 +31,11 @@ static const struct service_query queries[] = {
         .into = "instance" },
     { .method = MSG_INSTANCE_DELETE, .sql = "SELECT * FROM bore.instance_delete(:user_id, :instance_id)" },
     { .method = MSG_INSTANCE_DISCONNECT,
-        .sql = "SELECT * FROM bore.instance_disconnect(:user_id, :instance_id, :config.idle_timeout_ms)" },
+        .sql = "SELECT * FROM bore.instance_disconnect(:user_id, :instance_id, "
+               "bore.duration(:config.idle_timeout_ms))" },
     { .method = MSG_INSTANCE_CONNECTION,
-        .sql = "SELECT * FROM bore.instance_connection(:user_id, :instance_id, :status, :public_url, :remote_port, "
-               ":config.idle_timeout_ms)",
+        .sql = "SELECT success, (instance).*, events FROM bore.instance_connection(:user_id, :instance_id, :status, "
+               ":public_url, :remote_port, bore.duration(:config.idle_timeout_ms))",
         .into = "instance" },
     { .method = MSG_STATUS_HISTORY,
         .sql = "SELECT * FROM bore.instance_history(:user_id, :instance_id, coalesce(:limit::integer, 100), :cursor, "
@@ -71,22 +72,33 @@ static const struct service_batch batches[] = {
     { .methods = connect_methods,
         .lane = "registry.connect",
         .sql = "SELECT * FROM bore.instances_connect(:user_id[], :instance_id[], :config.tunnel_token_ttl_ms, "
-               ":config.bore_server_host, :config.bore_server_port, :config.idle_timeout_ms)",
+               ":config.bore_server_host, :config.bore_server_port, bore.duration(:config.idle_timeout_ms))",
         .maximum = BATCH_MAX },
     { .methods = validate_methods,
         .lane = "registry.validate",
-        .sql = "SELECT * FROM bore.validate_keys(:api_key[], :config.idle_timeout_ms)",
+        .sql = "SELECT * FROM bore.validate_keys(:api_key[], bore.duration(:config.starting_timeout_ms))",
         .maximum = BATCH_MAX },
     { .methods = report_methods,
         .lane = "registry.reports",
-        .sql = "SELECT * FROM bore.tunnel_reports(:method[], :instance_id[], :remote_port[], :public_url[], "
-               ":session_id[], :server_id[], :sequence[], :reason[], :user_id[], :public_port[], :local_port[], "
-               ":bytes_in[], :bytes_out[], :bytes_transferred[], :config.bore_server_host, :config.idle_timeout_ms)",
+        .sql =
+            "SELECT * FROM bore.tunnel_reports(ARRAY ("
+            "SELECT ROW (ord, bore.report_kind(method), instance_id, remote_port, public_url, session_id, server_id, "
+            "sequence, reason, user_id, public_port, local_port, bytes_in, bytes_out, bytes_transferred)"
+            "::bore.batch_report "
+            "FROM unnest(:method[]::integer[], :instance_id[]::text[], :remote_port[]::integer[], "
+            ":public_url[]::text[], :session_id[]::text[], :server_id[]::text[], :sequence[]::bigint[], "
+            ":reason[]::text[], :user_id[]::text[], :public_port[]::integer[], :local_port[]::integer[], "
+            ":bytes_in[]::bigint[], :bytes_out[]::bigint[], :bytes_transferred[]::bigint[]) WITH ORDINALITY AS given "
+            "(method, instance_id, remote_port, public_url, session_id, server_id, sequence, reason, user_id, "
+            "public_port, local_port, bytes_in, bytes_out, bytes_transferred, ord) ORDER BY ord), "
+            ":config.bore_server_host, bore.duration(:config.starting_timeout_ms), "
+            "bore.duration(:config.idle_timeout_ms))",
         .maximum = BATCH_MAX },
     { 0 },
 };
 
 static const struct service_timer timers[] = {
+    { .interval_ms = 1000, .function = registry_settle_doubts, .name = "doubts" },
     { .interval_ms = 60 * 1000, .function = registry_sweep, .name = "sweep" },
     { 0 },
 };
