@@ -17,6 +17,11 @@ CREATE FUNCTION bore.duration(milliseconds bigint) RETURNS interval
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
     RETURN make_interval(secs => milliseconds / 1000.0);
 
+-- The time, here and now: every function of instances and tunnels asks this one, so that a test may let hours pass.
+CREATE FUNCTION bore.clock() RETURNS timestamptz
+    LANGUAGE sql VOLATILE PARALLEL SAFE
+    RETURN clock_timestamp();
+
 -- A fresh id: prefix and 24 hex digits of a random UUID (94 of its bits are random).
 CREATE FUNCTION bore.new_id(prefix text) RETURNS text
     LANGUAGE sql VOLATILE STRICT PARALLEL SAFE
@@ -49,7 +54,10 @@ CREATE TABLE bore.users (
     disabled      boolean NOT NULL DEFAULT false,
     created_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
     updated_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
-    last_login_at timestamptz
+    last_login_at timestamptz,
+    -- what the tunnels carried in this calendar month (UTC); of another month it counts as nothing
+    bandwidth_month date,
+    bandwidth_bytes bigint NOT NULL DEFAULT 0 CHECK (bandwidth_bytes >= 0)
 ) WITH (fillfactor = 80);
 CREATE UNIQUE INDEX users_email ON bore.users (lower(email));
 CREATE INDEX users_newest ON bore.users (created_at DESC, id DESC);
@@ -135,17 +143,18 @@ CREATE TABLE bore.servers (
     lease_expires_at timestamptz NOT NULL
 ) WITH (fillfactor = 70);
 
--- Phases (evidence of the tunnel, strongest tier): see 003_status.sql.
+-- The evidence of a tunnel, its strongest tier, is `phase`: see 003_status.sql.
 CREATE TABLE bore.instances (
     id                  text PRIMARY KEY,
     user_id             text NOT NULL REFERENCES bore.users ON DELETE CASCADE,
     name                text NOT NULL CHECK (char_length(name) BETWEEN 1 AND 255),
     local_port          integer NOT NULL CHECK (local_port BETWEEN 1 AND 65535),
     region              text NOT NULL DEFAULT 'local' CHECK (char_length(region) <= 100),
-    server_host         text,
-    assigned_server     text,     -- servers.id, or NULL for the default bore-server
-    remote_port         integer CHECK (remote_port BETWEEN 0 AND 65535),
-    public_url          text,
+    pinned_host         text,     -- the bore-server that its user named at creation
+    server_host         text,     -- where the present token, or the last one, is to be used
+    assigned_server     text,     -- servers.id, or NULL for a bore-server that does not register
+    remote_port         integer CHECK (remote_port BETWEEN 0 AND 65535), -- of the tunnel that is open
+    public_url          text,                                            -- likewise
     created_at          timestamptz NOT NULL DEFAULT clock_timestamp(),
     updated_at          timestamptz NOT NULL DEFAULT clock_timestamp(),
     -- evidence
@@ -153,8 +162,8 @@ CREATE TABLE bore.instances (
                         CHECK (phase IN ('inactive', 'starting', 'failed', 'connected', 'disconnected')),
     phase_reason        text NOT NULL DEFAULT 'created',
     phase_since         timestamptz NOT NULL DEFAULT clock_timestamp(),
-    server_reported     boolean NOT NULL DEFAULT false, -- a bore-server has reported in this session
-    current_session     text,                           -- tunnel_sessions.id
+    server_reported     boolean NOT NULL DEFAULT false, -- since the last token: the client's word no longer counts
+    current_session     text,                           -- tunnel_sessions.id: the open one that decides the phase
     heartbeat_at        timestamptz,                    -- last heartbeat ever
     heartbeat_session   boolean NOT NULL DEFAULT false, -- one came in this tunnel session
     silent              boolean NOT NULL DEFAULT false, -- they stopped for longer than HEARTBEAT_TIMEOUT_SECONDS
@@ -163,7 +172,7 @@ CREATE TABLE bore.instances (
     last_activity       bigint,                         -- Unix seconds, the client's word
     cpu_usage           double precision,
     memory_usage        double precision,
-    -- the status that follows from it (bore.instance_status), never written otherwise
+    -- the status that follows from it (bore.instance_status), written by bore.settle alone
     status              text NOT NULL DEFAULT 'inactive'
                         CHECK (status IN ('inactive', 'starting', 'active', 'online', 'degraded', 'idle', 'offline', 'error')),
     status_reason       text NOT NULL DEFAULT 'created',
@@ -178,34 +187,74 @@ CREATE TABLE bore.tunnel_tokens (
     server_id   text,
     created_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
     expires_at  timestamptz NOT NULL,
-    used_at     timestamptz,
+    used_at     timestamptz, -- first successful validate-key
     revoked_at  timestamptz
-);
+) WITH (fillfactor = 80);
 CREATE INDEX tunnel_tokens_instance ON bore.tunnel_tokens (instance_id);
 CREATE INDEX tunnel_tokens_expires ON bore.tunnel_tokens (expires_at);
+CREATE INDEX tunnel_tokens_unused ON bore.tunnel_tokens (server_id) WHERE used_at IS NULL AND revoked_at IS NULL;
 
+-- One tunnel of an instance, as far as it is known (022_registry_sessions.sql). A session that ended before it was heard
+-- to begin is `cancelled`; it stays one when its late `connected` arrives.
 CREATE TABLE bore.tunnel_sessions (
     id                text PRIMARY KEY,
     instance_id       text NOT NULL REFERENCES bore.instances ON DELETE CASCADE,
     user_id           text NOT NULL,
-    token_hash        text,
     state             text NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'open', 'closed', 'cancelled')),
+    token_hash        text,
     server_id         text,
     remote_port       integer CHECK (remote_port BETWEEN 0 AND 65535),
     public_url        text,
-    sequence          bigint,
-    usage_session     text,      -- the session_id that tunnel/start answered
-    created_at        timestamptz NOT NULL DEFAULT clock_timestamp(),
-    connected_at      timestamptz,
+    external_id       text,        -- what its bore-server calls it
+    sequence          bigint,      -- or numbers it
+    created_at        timestamptz NOT NULL DEFAULT clock_timestamp(), -- last validated, or else first heard of
+    validated_at      timestamptz, -- NULL: announced by `connected` alone
+    connected_at      timestamptz, -- when `connected` was first heard
     closed_at         timestamptz,
+    closed_by         text CHECK (closed_by IN ('report', 'proof', 'user', 'replaced', 'lease')),
     close_reason      text,
+    disconnects       smallint NOT NULL DEFAULT 0,    -- copies of its `disconnected` that were heard
+    doubtful_port     boolean NOT NULL DEFAULT false, -- its `connected` may have been a late copy of another's
+    doubtful_until    timestamptz,                    -- it may have been another one that ended
     bytes_in          bigint CHECK (bytes_in >= 0),
     bytes_out         bigint CHECK (bytes_out >= 0),
     bytes_transferred bigint CHECK (bytes_transferred >= 0)
 ) WITH (fillfactor = 70);
 CREATE INDEX tunnel_sessions_instance ON bore.tunnel_sessions (instance_id, created_at DESC, id DESC);
-CREATE INDEX tunnel_sessions_live ON bore.tunnel_sessions (user_id) WHERE state IN ('pending', 'open');
-CREATE INDEX tunnel_sessions_usage ON bore.tunnel_sessions (usage_session) WHERE usage_session IS NOT NULL;
+CREATE INDEX tunnel_sessions_recent ON bore.tunnel_sessions (instance_id, closed_at DESC NULLS FIRST);
+-- Pending and open sessions; not by `state`, so that a pending one opens by a heap-only update.
+CREATE INDEX tunnel_sessions_live ON bore.tunnel_sessions (user_id) WHERE closed_at IS NULL;
+CREATE INDEX tunnel_sessions_server ON bore.tunnel_sessions (server_id)
+    WHERE closed_at IS NULL AND server_id IS NOT NULL;
+CREATE INDEX tunnel_sessions_doubtful ON bore.tunnel_sessions (doubtful_until) WHERE doubtful_until IS NOT NULL;
+
+-- What tunnel/start, usage and end tell: joined to a tunnel session by (user, server, public port), which may be heard
+-- of later. Outlives its instance, because the bytes are its user's.
+CREATE TABLE bore.usage_sessions (
+    id                text PRIMARY KEY,
+    user_id           text NOT NULL REFERENCES bore.users ON DELETE CASCADE,
+    server_id         text NOT NULL,
+    public_port       integer NOT NULL,
+    local_port        integer NOT NULL,
+    started_at        timestamptz NOT NULL DEFAULT clock_timestamp(),
+    ended_at          timestamptz,
+    tunnel_session    text REFERENCES bore.tunnel_sessions ON DELETE SET NULL,
+    bytes_in          bigint,
+    bytes_out         bigint,
+    bytes_transferred bigint
+) WITH (fillfactor = 70);
+CREATE INDEX usage_sessions_port ON bore.usage_sessions (user_id, public_port, started_at DESC);
+CREATE INDEX usage_sessions_tunnel ON bore.usage_sessions (tunnel_session) WHERE tunnel_session IS NOT NULL;
+CREATE INDEX usage_sessions_ended ON bore.usage_sessions (ended_at) WHERE ended_at IS NOT NULL;
+
+-- Tunnels that registered bore-servers shall close, because a user disconnected or deleted the instance.
+CREATE TABLE bore.pending_closes (
+    server_id   text NOT NULL REFERENCES bore.servers ON DELETE CASCADE,
+    instance_id text NOT NULL, -- may be gone
+    created_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (server_id, instance_id)
+);
+CREATE INDEX pending_closes_instance ON bore.pending_closes (instance_id);
 
 CREATE TABLE bore.status_history (
     id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -214,7 +263,7 @@ CREATE TABLE bore.status_history (
     reason      text NOT NULL,
     at          timestamptz NOT NULL
 );
-CREATE INDEX status_history_instance ON bore.status_history (instance_id, id DESC);
+CREATE INDEX status_history_instance ON bore.status_history (instance_id, at DESC, id DESC);
 
 -- The last 1000 samples of an instance: a ring, written in place.
 CREATE TABLE bore.health_metrics (

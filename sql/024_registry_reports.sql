@@ -1,0 +1,401 @@
+-- 024_registry_reports.sql: what bore-servers send, many at a time: validate-key, and the reports of 022.
+--
+-- Each function takes parallel arrays in arrival order and answers a row for each, with `ord`. One call is one
+-- transaction and one commit for all.
+
+-- ---- validate-key ---------------------------------------------------------------------------------------------------
+
+CREATE FUNCTION bore.bandwidth_limit(gigabytes integer) RETURNS bigint
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    RETURN gigabytes * (1024::bigint * 1024 * 1024);
+
+-- What a user's tunnels carried in this calendar month (UTC).
+CREATE FUNCTION bore.bandwidth_used(month date, bytes bigint, now timestamptz) RETURNS bigint
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN CASE WHEN month = date_trunc('month', now AT TIME ZONE 'UTC')::date THEN bytes ELSE 0 END;
+
+-- May these tunnel tokens be used? Each success opens a pending session; the same token again, while its session is
+-- still pending, is taken for the same attempt. A user's tunnels are counted in order of arrival.
+CREATE FUNCTION bore.validate_keys(keys text[], starting_timeout interval)
+    RETURNS TABLE (ord integer, valid boolean, usage_allowed boolean, user_id text, plan_type text,
+                   max_concurrent_tunnels integer, max_bandwidth_gb integer, instance_id text, message text)
+    LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    now    timestamptz;
+    hashes text[];
+    owners text[];
+BEGIN
+    hashes := ARRAY (SELECT bore.text_hash(key) FROM unnest(keys) WITH ORDINALITY AS given (key, n) ORDER BY n);
+    owners := ARRAY (SELECT DISTINCT user_id FROM bore.tunnel_tokens JOIN bore.instances ON id = instance_id
+                     WHERE token_hash = ANY (hashes));
+    PERFORM 1 FROM bore.users WHERE id = ANY (owners) ORDER BY id FOR NO KEY UPDATE;
+    PERFORM 1 FROM bore.instances
+    WHERE id IN (SELECT instance_id FROM bore.tunnel_tokens WHERE token_hash = ANY (hashes))
+    ORDER BY id FOR NO KEY UPDATE;
+    now := bore.clock();
+    RETURN QUERY
+    WITH busy AS (
+        SELECT user_id, array_agg(DISTINCT instance_id) AS instances FROM bore.tunnel_sessions
+        WHERE user_id = ANY (owners) AND closed_at IS NULL
+          AND (state = 'open' OR created_at > now - starting_timeout)
+        GROUP BY user_id),
+    asked AS MATERIALIZED (
+        SELECT given.ord::integer, token.token_hash, token.instance_id, token.server_id, owner.id AS user_id,
+               plan.name AS plan_type, plan.max_concurrent_tunnels, plan.max_bandwidth_gb,
+               coalesce(cardinality(busy.instances), 0) AS in_use,
+               coalesce(token.instance_id = ANY (busy.instances), false) AS is_busy,
+               CASE
+                   WHEN token.token_hash IS NULL THEN 'This tunnel token is not known; its instance may be deleted.'
+                   WHEN token.revoked_at IS NOT NULL THEN 'This tunnel token is no longer valid; ask for a new one.'
+                   WHEN token.expires_at <= now THEN 'This tunnel token has expired; ask for a new one.'
+                   WHEN owner.disabled THEN 'The account of this tunnel token is disabled.'
+                   WHEN owner.plan_expires <= now THEN 'The plan of this account has expired.'
+                   WHEN bore.bandwidth_used(owner.bandwidth_month, owner.bandwidth_bytes, now)
+                        >= bore.bandwidth_limit(plan.max_bandwidth_gb)
+                   THEN 'The bandwidth of this account''s plan is used up for this month.'
+               END AS refusal
+        FROM unnest(hashes) WITH ORDINALITY AS given (hash, ord)
+        LEFT JOIN bore.tunnel_tokens AS token ON token.token_hash = given.hash
+        LEFT JOIN bore.instances AS instance ON instance.id = token.instance_id
+        LEFT JOIN bore.users AS owner ON owner.id = instance.user_id
+        LEFT JOIN bore.plans AS plan ON plan.name = owner.plan
+        LEFT JOIN busy ON busy.user_id = owner.id),
+    -- Instances that would add a tunnel, each counted where it is first asked for.
+    added AS (
+        SELECT user_id, instance_id, row_number() OVER (PARTITION BY user_id ORDER BY min(ord)) AS place
+        FROM asked WHERE refusal IS NULL AND NOT is_busy GROUP BY user_id, instance_id),
+    judged AS MATERIALIZED (
+        SELECT asked.*, coalesce(asked.refusal,
+                   CASE WHEN asked.in_use - asked.is_busy::integer + coalesce(added.place - 1, 0)
+                             >= asked.max_concurrent_tunnels
+                        THEN 'All tunnels of this account''s plan are in use by other instances.' END) AS problem
+        FROM asked LEFT JOIN added ON added.user_id = asked.user_id AND added.instance_id = asked.instance_id),
+    granted AS (
+        SELECT DISTINCT ON (token_hash) token_hash, instance_id, user_id, server_id
+        FROM judged WHERE problem IS NULL ORDER BY token_hash),
+    again AS (
+        UPDATE bore.tunnel_sessions AS session SET created_at = now, validated_at = now
+        FROM granted
+        WHERE session.user_id = granted.user_id AND session.instance_id = granted.instance_id
+          AND session.closed_at IS NULL AND session.state = 'pending' AND session.token_hash = granted.token_hash
+          AND session.created_at > now - starting_timeout
+        RETURNING session.token_hash),
+    opened AS (
+        INSERT INTO bore.tunnel_sessions (id, instance_id, user_id, state, token_hash, server_id, created_at,
+                                          validated_at)
+        SELECT bore.new_id('ts'), instance_id, user_id, 'pending', token_hash, server_id, now, now
+        FROM granted WHERE token_hash NOT IN (SELECT token_hash FROM again)),
+    used AS (
+        UPDATE bore.tunnel_tokens AS token SET used_at = now
+        FROM granted WHERE token.token_hash = granted.token_hash AND token.used_at IS NULL)
+    SELECT ord, problem IS NULL, problem IS NULL, user_id, plan_type, max_concurrent_tunnels, max_bandwidth_gb,
+           instance_id, coalesce(problem, 'The tunnel may open.')
+    FROM judged;
+END $$;
+
+-- ---- reports --------------------------------------------------------------------------------------------------------
+
+-- The message numbers of proto/messages.def.
+CREATE FUNCTION bore.report_kind(method integer) RETURNS text
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    RETURN CASE method WHEN 242 THEN 'connected' WHEN 243 THEN 'disconnected' WHEN 244 THEN 'start'
+                       WHEN 246 THEN 'end' WHEN 247 THEN 'usage' END;
+
+-- One request of a batch; fields that its kind does not have are NULL.
+CREATE TYPE bore.batch_report AS (
+    ord integer, kind text, instance_id text, remote_port integer, public_url text, session_id text, server_id text,
+    sequence bigint, reason text, user_id text, public_port integer, local_port integer, bytes_in bigint,
+    bytes_out bigint, bytes_transferred bigint
+);
+
+-- host:port, or a http(s) URL.
+CREATE FUNCTION bore.is_public_url(given text) RETURNS boolean
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    RETURN given ~ '^https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?([/?#][!-~]*)?$'
+        OR given ~ '^([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}$'
+           AND substring(given FROM '[0-9]+$')::integer BETWEEN 1 AND 65535;
+
+-- Opens usage sessions; a repeated tunnel/start (same user, server, port, within the window) gets the same one. Answers
+-- rows (ord, id), without one for an unknown user.
+CREATE FUNCTION bore.usage_starts(reports bore.batch_report[], now timestamptz)
+    RETURNS TABLE (ord integer, id text)
+    LANGUAGE sql AS $$
+    WITH asked AS (
+        SELECT report.ord, report.user_id, report.server_id, report.public_port, report.local_port, known.id
+        FROM unnest(reports) AS report JOIN bore.users ON users.id = report.user_id
+        LEFT JOIN LATERAL (
+            SELECT usage.id FROM bore.usage_sessions AS usage
+            WHERE usage.user_id = report.user_id AND usage.public_port = report.public_port
+              AND usage.server_id = report.server_id AND usage.ended_at IS NULL
+              AND usage.started_at > now - bore.report_window()
+            ORDER BY usage.started_at DESC LIMIT 1) AS known ON true
+        WHERE report.kind = 'start'),
+    fresh AS MATERIALIZED (
+        SELECT bore.new_id('use') AS id, user_id, server_id, public_port, min(local_port) AS local_port
+        FROM asked WHERE id IS NULL GROUP BY user_id, server_id, public_port),
+    opened AS (
+        INSERT INTO bore.usage_sessions (id, user_id, server_id, public_port, local_port, started_at)
+        SELECT id, user_id, server_id, public_port, local_port, now FROM fresh)
+    SELECT asked.ord, coalesce(asked.id, fresh.id)
+    FROM asked LEFT JOIN fresh USING (user_id, server_id, public_port);
+$$;
+
+-- Adds what usage, end, and a `disconnected` that names a usage session tell; counts the bytes for their users.
+CREATE FUNCTION bore.usage_reports(reports bore.batch_report[], now timestamptz) RETURNS void
+    LANGUAGE plpgsql AS $$
+DECLARE
+    most  CONSTANT bigint := 1000000000000000; -- no tunnel carries more: sums stay far from the end of bigint
+    month CONSTANT date := date_trunc('month', now AT TIME ZONE 'UTC')::date;
+BEGIN
+    PERFORM 1 FROM bore.users
+    WHERE id IN (SELECT usage.user_id FROM bore.usage_sessions AS usage JOIN unnest(reports) AS report
+                     ON usage.id = report.session_id
+                 WHERE report.kind IN ('usage', 'end', 'disconnected'))
+    ORDER BY id FOR NO KEY UPDATE;
+    WITH told AS (
+        SELECT session_id AS id, least(max(bytes_in), most) AS bytes_in, least(max(bytes_out), most) AS bytes_out,
+               least(max(bytes_transferred), most) AS bytes_transferred, bool_or(kind <> 'usage') AS is_end
+        FROM unnest(reports) WHERE kind IN ('usage', 'end', 'disconnected') AND session_id IS NOT NULL
+        GROUP BY session_id),
+    before AS (
+        SELECT usage.*, told.bytes_in AS more_in, told.bytes_out AS more_out, told.bytes_transferred AS more_transferred,
+               told.is_end
+        FROM bore.usage_sessions AS usage JOIN told USING (id) ORDER BY usage.id FOR UPDATE OF usage),
+    after AS (
+        UPDATE bore.usage_sessions AS usage SET
+            bytes_in = greatest(before.bytes_in, more_in), bytes_out = greatest(before.bytes_out, more_out),
+            bytes_transferred = greatest(before.bytes_transferred, more_transferred),
+            ended_at = coalesce(before.ended_at, CASE WHEN is_end THEN now END)
+        FROM before WHERE usage.id = before.id
+        RETURNING usage.user_id, usage.tunnel_session, usage.bytes_in, usage.bytes_out, usage.bytes_transferred,
+            greatest(coalesce(usage.bytes_in, 0) + coalesce(usage.bytes_out, 0), coalesce(usage.bytes_transferred, 0))
+            - greatest(coalesce(before.bytes_in, 0) + coalesce(before.bytes_out, 0),
+                       coalesce(before.bytes_transferred, 0)) AS carried),
+    counted AS (
+        UPDATE bore.users SET bandwidth_month = month,
+            bandwidth_bytes = bore.bandwidth_used(bandwidth_month, bandwidth_bytes, now) + mine.carried
+        FROM (SELECT user_id, sum(carried)::bigint AS carried FROM after GROUP BY user_id) AS mine
+        WHERE users.id = mine.user_id AND mine.carried > 0)
+    UPDATE bore.tunnel_sessions AS session SET
+        bytes_in = greatest(session.bytes_in, after.bytes_in), bytes_out = greatest(session.bytes_out, after.bytes_out),
+        bytes_transferred = greatest(session.bytes_transferred, after.bytes_transferred)
+    FROM after WHERE session.id = after.tunnel_session;
+END $$;
+
+-- Joins usage sessions to the tunnel sessions they are about, as far as those are known: the open one on that port, or
+-- one whose end is in doubt.
+CREATE FUNCTION bore.usage_join(ids text[]) RETURNS void
+    LANGUAGE sql AS $$
+    UPDATE bore.usage_sessions AS usage SET tunnel_session = coalesce(
+        (SELECT session.id FROM bore.tunnel_sessions AS session
+         WHERE session.user_id = usage.user_id AND session.remote_port = usage.public_port
+           AND session.closed_at IS NULL AND bore.same_server(usage.server_id, session.server_id)
+         ORDER BY session.connected_at DESC LIMIT 1),
+        (SELECT session.id FROM bore.tunnel_sessions AS session
+         WHERE session.user_id = usage.user_id AND session.remote_port = usage.public_port
+           AND session.doubtful_until IS NOT NULL AND bore.same_server(usage.server_id, session.server_id)
+         ORDER BY session.connected_at DESC LIMIT 1))
+    WHERE id = ANY (ids) AND tunnel_session IS NULL;
+$$;
+
+-- What is known of these instances, locked by the caller.
+CREATE FUNCTION bore.tunnel_states(ids text[], reports bore.batch_report[], starting_timeout interval, now timestamptz)
+    RETURNS bore.tunnel_state[]
+    LANGUAGE sql AS $$
+    SELECT array_agg(ROW (instance, known.sessions, known.starts, NULL, NULL, NULL)::bore.tunnel_state
+                     ORDER BY instance.id)
+    FROM bore.instances AS instance CROSS JOIN LATERAL (
+        SELECT (SELECT array_agg(session ORDER BY created_at, id)
+                FROM (SELECT session, created_at, id, connected_at, closed_at FROM bore.tunnel_sessions AS session
+                      WHERE instance_id = instance.id ORDER BY closed_at DESC NULLS FIRST LIMIT 12) AS recent
+                WHERE connected_at IS NOT NULL
+                   OR coalesce(closed_at, created_at) > now - starting_timeout) AS sessions,
+               (SELECT array_agg(usage ORDER BY usage.started_at DESC) FROM bore.usage_sessions AS usage
+                WHERE usage.user_id = instance.user_id AND usage.tunnel_session IS NULL
+                  AND usage.started_at > now - starting_timeout
+                  AND usage.public_port IN (SELECT remote_port FROM unnest(reports) AS report
+                                            WHERE report.instance_id = instance.id)) AS starts) AS known
+    WHERE instance.id = ANY (ids);
+$$;
+
+CREATE FUNCTION bore.tunnel_fold(INOUT state bore.tunnel_state, reports bore.tunnel_report[], now timestamptz,
+                                 default_host text)
+    LANGUAGE plpgsql AS $$
+DECLARE
+    report bore.tunnel_report;
+BEGIN
+    FOREACH report IN ARRAY reports LOOP
+        state := CASE report.kind
+            WHEN 'connected' THEN bore.hear_connected(state, report, now, default_host)
+            WHEN 'disconnected' THEN bore.hear_disconnected(state, report, now)
+            ELSE bore.hear_ended(state, report, now)
+        END;
+    END LOOP;
+END $$;
+
+-- Writes what has changed; answers the events.
+CREATE FUNCTION bore.tunnel_write(states bore.tunnel_state[], idle_timeout interval, now timestamptz) RETURNS text
+    LANGUAGE plpgsql AS $$
+DECLARE
+    revoked text[] := ARRAY (SELECT unnest(state.revoked) FROM unnest(states) AS state);
+    steps   bore.step[];
+BEGIN
+    INSERT INTO bore.tunnel_sessions
+    SELECT session.* FROM unnest(states) AS state, unnest(state.sessions) AS session
+    WHERE session.id = ANY (state.changed)
+    ON CONFLICT (id) DO UPDATE SET
+        state = EXCLUDED.state, server_id = EXCLUDED.server_id, remote_port = EXCLUDED.remote_port,
+        public_url = EXCLUDED.public_url, external_id = EXCLUDED.external_id, sequence = EXCLUDED.sequence,
+        connected_at = EXCLUDED.connected_at, closed_at = EXCLUDED.closed_at, closed_by = EXCLUDED.closed_by,
+        close_reason = EXCLUDED.close_reason, disconnects = EXCLUDED.disconnects,
+        doubtful_port = EXCLUDED.doubtful_port, doubtful_until = EXCLUDED.doubtful_until;
+    IF cardinality(revoked) > 0 THEN
+        UPDATE bore.tunnel_tokens SET revoked_at = now WHERE token_hash = ANY (revoked) AND revoked_at IS NULL;
+    END IF;
+    UPDATE bore.usage_sessions AS usage SET tunnel_session = start.tunnel_session
+    FROM unnest(states) AS state, unnest(state.starts) AS start
+    WHERE usage.id = start.id AND start.tunnel_session IS NOT NULL;
+    SELECT array_agg(ROW (step.instance, step.actor, step.server_id, step.notice)::bore.step
+                     ORDER BY (state.instance).id, step.n)
+    INTO steps
+    FROM unnest(states) AS state, unnest(state.steps) WITH ORDINALITY AS step (instance, actor, server_id, notice, n);
+    RETURN bore.append_events(bore.settle(steps, idle_timeout));
+END $$;
+
+-- A bore-server that reports a tunnel's end needs not be told to close it: the one it names, or else any.
+CREATE FUNCTION bore.closes_done(reports bore.batch_report[]) RETURNS void
+    LANGUAGE sql AS $$
+    DELETE FROM bore.pending_closes AS asked USING (
+        SELECT report.instance_id, report.server_id FROM unnest(reports) AS report WHERE kind = 'disconnected'
+        UNION
+        SELECT session.instance_id, session.server_id
+        FROM unnest(reports) AS report JOIN bore.usage_sessions AS usage ON usage.id = report.session_id
+        JOIN bore.tunnel_sessions AS session ON session.id = usage.tunnel_session
+        WHERE report.kind = 'end') AS done
+    WHERE asked.instance_id = done.instance_id AND bore.same_server(done.server_id, asked.server_id) IS NOT FALSE;
+$$;
+
+-- tunnel-connected, tunnel-disconnected, tunnel/start, tunnel/end and tunnel/usage.
+CREATE FUNCTION bore.tunnel_reports(reports bore.batch_report[], default_host text, starting_timeout interval,
+                                    idle_timeout interval)
+    RETURNS TABLE (ord integer, success boolean, session_id text, error text, error_message text, error_field text,
+                   events text)
+    LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    now      timestamptz := bore.clock();
+    kinds    text[] := ARRAY (SELECT DISTINCT kind FROM unnest(reports));
+    starts   jsonb := '{}';
+    ended    text[];
+    wanted   text[];
+    found    text[];
+    told     text;
+BEGIN
+    IF 'start' = ANY (kinds) THEN
+        starts := (SELECT coalesce(jsonb_object_agg(ord, id), '{}') FROM bore.usage_starts(reports, now));
+        PERFORM bore.usage_join(ARRAY (SELECT value FROM jsonb_each_text(starts)));
+    END IF;
+    IF EXISTS (SELECT 1 FROM unnest(reports) WHERE session_id IS NOT NULL AND kind <> 'connected') THEN
+        PERFORM bore.usage_reports(reports, now);
+        ended := ARRAY (SELECT session_id FROM unnest(reports)
+                        WHERE kind IN ('end', 'disconnected') AND session_id IS NOT NULL);
+        PERFORM bore.usage_join(ended);
+    END IF;
+    wanted := ARRAY (SELECT instance_id FROM unnest(reports) WHERE kind IN ('connected', 'disconnected')
+                     UNION
+                     SELECT session.instance_id FROM bore.usage_sessions AS usage
+                     JOIN bore.tunnel_sessions AS session ON session.id = usage.tunnel_session
+                     WHERE usage.id = ANY (ended));
+    found := ARRAY (SELECT id FROM bore.instances WHERE id = ANY (wanted) ORDER BY id FOR NO KEY UPDATE);
+    now := bore.clock();
+    told := bore.tunnel_write(bore.tunnel_hear(bore.tunnel_states(found, reports, starting_timeout, now), reports,
+                                               default_host, now), idle_timeout, now);
+    IF kinds && ARRAY ['disconnected', 'end'] THEN
+        PERFORM bore.closes_done(reports);
+    END IF;
+    RETURN QUERY
+        SELECT ord, true, CASE kind WHEN 'start' THEN starts ->> ord::text END,
+               CASE
+                   WHEN NOT bore.is_public_url(public_url) THEN 'validation_error'
+                   WHEN kind IN ('connected', 'disconnected') AND NOT instance_id = ANY (found) THEN 'instance_not_found'
+                   WHEN kind = 'start' AND NOT starts ? ord::text THEN 'user_not_found'
+               END,
+               CASE WHEN NOT bore.is_public_url(public_url) THEN 'must be host:port or a http(s) URL' END,
+               CASE WHEN NOT bore.is_public_url(public_url) THEN 'public_url' END,
+               CASE ord WHEN 1 THEN told END
+        FROM unnest(reports);
+END $$;
+
+-- Takes each instance's reports in their order of arrival, proofs last.
+CREATE FUNCTION bore.tunnel_hear(states bore.tunnel_state[], reports bore.batch_report[], default_host text,
+                                 now timestamptz) RETURNS bore.tunnel_state[]
+    LANGUAGE sql AS $$
+    WITH heard AS (
+        SELECT report.instance_id, report.ord,
+               ROW (report.kind, usage.tunnel_session, CASE WHEN usage.id IS NULL THEN report.session_id END,
+                    report.sequence, report.remote_port, report.public_url, report.server_id,
+                    report.reason)::bore.tunnel_report AS report
+        FROM unnest(reports) AS report LEFT JOIN bore.usage_sessions AS usage ON usage.id = report.session_id
+        WHERE report.kind IN ('connected', 'disconnected') AND bore.is_public_url(report.public_url) IS NOT FALSE
+          -- An end whose tunnel is not heard of yet is kept with its usage session.
+          AND NOT (report.kind = 'disconnected' AND usage.id IS NOT NULL AND usage.tunnel_session IS NULL)
+        UNION ALL
+        SELECT session.instance_id, report.ord + cardinality(reports),
+               ROW ('ended', session.id, NULL, NULL, NULL, NULL, NULL, NULL)::bore.tunnel_report
+        FROM unnest(reports) AS report JOIN bore.usage_sessions AS usage ON usage.id = report.session_id
+        JOIN bore.tunnel_sessions AS session ON session.id = usage.tunnel_session
+        WHERE report.kind = 'end'),
+    mine AS (
+        SELECT instance_id, array_agg(report ORDER BY ord) AS reports FROM heard GROUP BY instance_id)
+    SELECT array_agg(bore.tunnel_fold(ROW (state.*)::bore.tunnel_state, mine.reports, now, default_host))
+    FROM unnest(states) AS state JOIN mine ON mine.instance_id = (state.instance).id;
+$$;
+
+-- ---- doubts ---------------------------------------------------------------------------------------------------------
+
+-- Sessions that may not have been the ones that ended: those with a tunnel/start whose tunnel/end has not come within
+-- the window are open again, with their token. Others stay as they are.
+CREATE FUNCTION bore.tunnel_doubts(most integer, idle_timeout interval) RETURNS text
+    LANGUAGE plpgsql AS $$
+DECLARE
+    now    timestamptz := bore.clock();
+    states bore.tunnel_state[];
+    ids    text[];
+BEGIN
+    IF NOT EXISTS (SELECT 1 FROM bore.tunnel_sessions WHERE doubtful_until <= now) THEN
+        RETURN NULL;
+    END IF;
+    ids := ARRAY (SELECT instance_id FROM bore.tunnel_sessions WHERE doubtful_until <= now
+                  ORDER BY doubtful_until LIMIT most);
+    ids := ARRAY (SELECT id FROM bore.instances WHERE id = ANY (ids) ORDER BY id FOR NO KEY UPDATE);
+    states := bore.tunnel_states(ids, NULL, interval '1 hour', now);
+    states := ARRAY (SELECT bore.tunnel_reconsider(ROW (state.*)::bore.tunnel_state, now) FROM unnest(states) AS state);
+    RETURN bore.tunnel_write(states, idle_timeout, now);
+END $$;
+
+CREATE FUNCTION bore.tunnel_reconsider(INOUT state bore.tunnel_state, now timestamptz)
+    LANGUAGE plpgsql AS $$
+DECLARE
+    session bore.tunnel_sessions;
+BEGIN
+    FOR place IN 1 .. coalesce(cardinality(state.sessions), 0) LOOP
+        session := state.sessions[place];
+        CONTINUE WHEN session.doubtful_until IS NULL OR session.doubtful_until > now;
+        state.sessions[place].doubtful_until := NULL;
+        state.changed := state.changed || session.id;
+        CONTINUE WHEN session.closed_by <> 'report'
+            OR NOT EXISTS (SELECT 1 FROM bore.usage_sessions WHERE tunnel_session = session.id AND ended_at IS NULL);
+        UPDATE bore.tunnel_tokens SET revoked_at = NULL
+        WHERE token_hash = session.token_hash AND revoked_at = session.closed_at;
+        state.sessions[place].state := 'open';
+        state.sessions[place].closed_at := NULL;
+        state.sessions[place].closed_by := NULL;
+        state.sessions[place].close_reason := NULL;
+        IF (state.instance).phase IN ('disconnected', 'failed') THEN
+            state.instance := bore.with_phase(state.instance, 'connected', 'tunnel connected: another one ended', now);
+            state := bore.tunnel_show(state, place);
+        END IF;
+        state := bore.tunnel_step(state, 'tunnel.connected', place, now);
+    END LOOP;
+END $$;
