@@ -72,14 +72,12 @@ static int object_from_json(const struct field *field, const json_t *object, voi
 }
 
 static int nested_from_json(const struct field *field, void *message, const char *text) {
-    json_t *value = json_loads(text, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, NULL);
-    int error = -EBADMSG;
-    if (value && json_is_null(value)) {
-        error = 0;
-    } else if (value) {
+    json_t *value =
+        json_loads(text, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, NULL); /* NULL is neither list nor object */
+    int error = 0;
+    if (!json_is_null(value))
         error =
             field->kind == FIELD_LIST ? list_from_json(field, value, message) : object_from_json(field, value, message);
-    }
     json_decref(value);
     return error;
 }

@@ -166,7 +166,7 @@ void worker_count_database(struct worker *self);
 void worker_run_job(struct worker *self, struct job *job);
 /* Decodes the job's body into a fresh struct (heap; message_release and free it). 0, or ERR_TIMEOUT when its deadline
  * has passed, or ERR_MALFORMED, with *ret_request NULL. */
-int job_decode(const struct job *job, void **ret_request);
+int job_decode(const struct job *self, void **ret_request);
 /* What every request costs after its handler: the context's error goes into the answer and is freed. */
 void worker_answer(struct worker *self, struct job *job, int code, const void *reply);
 

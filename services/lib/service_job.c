@@ -3,6 +3,7 @@
  * the bus thread. An answer that cannot be encoded is a bug of the handler: logged, and the caller gets
  * `internal_error`.
  */
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
@@ -54,6 +55,7 @@ static void count(const struct job *self) {
 void job_answer(struct job *self, int code, const void *reply, const struct error_reply *error) {
     static const struct error_reply nothing;
     const char *name = self->route ? self->route->method->request->name : "a request of no method of ours";
+    assert(code || self->route);
     self->code = code ? error_info(code)->code : 0;
     if (!code) {
         int failure = encode(self->route->method->reply, reply, &self->answer);

@@ -47,10 +47,11 @@ static bool is_revoked(const char *session) {
     return false;
 }
 
-int bus_call(struct bus_client *self, int id, const void *request, const struct bus_call *call, void *ret_reply,
-    struct error_reply *ret_error) {
+int bus_call(struct bus_client *self, int request_id_of_message, const void *request, const struct bus_call *call,
+    void *ret_reply, struct error_reply *ret_error) {
     (void)self;
     (void)ret_error;
+    int id = request_id_of_message;
     assert_true(call->deadline_ms > 0);
     pthread_mutex_lock(&mutex);
     bool answered = !silent;
