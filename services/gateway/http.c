@@ -12,7 +12,8 @@
  *   - Too large a head, an unprintable byte in it and a timeout are one and the same error. The buffer is therefore
  *     larger than our limit, which is checked here, and the clock tells a timeout.
  *   - mg_read waits for all bytes asked for or request_timeout_ms; "5abc" passes as Content-Length 5.
- *   - mg_stop drops what is still unsent, so main.c lets requests end before.
+ *   - mg_stop drops what is still unsent and what arrives on idle connections, for up to 2 s: hence sockets.h, and
+ *     main.c lets requests end before.
  */
 #include "services/gateway/http.h"
 
@@ -22,11 +23,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/memory.h"
 #include "services/gateway/exchange.h"
+#include "services/gateway/sockets.h"
 
 enum {
     HEAD_MAX = 17 * 1024, /* a client's 16 KiB of headers and what the edge adds to them */
@@ -46,6 +50,8 @@ struct worker {
 
 struct http_server {
     struct mg_context *context;
+    int port;
+    int wake; /* in place of the listening socket; -1 while that is there */
 };
 
 static void *on_thread_start(const struct mg_context *context, int type) {
@@ -286,14 +292,28 @@ struct http_server *http_start(struct gateway *gateway, const char *listen, int 
         mg_exit_library();
         return NULL;
     }
+    struct mg_server_port port = { .port = 0 };
+    mg_get_server_ports(context, 1, &port);
     struct http_server *self = xcalloc(1, sizeof(*self));
-    self->context = context;
+    *self = (struct http_server){ .context = context, .port = port.port, .wake = -1 };
     return self;
+}
+
+int http_port(const struct http_server *self) {
+    return self->port;
+}
+
+void http_stop_listening(struct http_server *self) {
+    if (self->wake < 0) self->wake = sockets_stop_listening(self->port);
 }
 
 void http_stop(struct http_server *self) {
     if (self == NULL) return;
+    http_stop_listening(self);
+    sockets_end_reading(self->port);
+    if (self->wake >= 0) eventfd_write(self->wake, 1);
     mg_stop(self->context);
     mg_exit_library();
+    if (self->wake >= 0) close(self->wake);
     free(self);
 }

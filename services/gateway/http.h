@@ -13,8 +13,13 @@ struct http_server;
  * (heap). */
 struct http_server *http_start(struct gateway *gateway, const char *listen, int threads, char **ret_complaint);
 
-/* Closes the listening socket, lets handlers that run finish, joins all threads. Idle connections are closed; a thread
- * that waits on one notices within 2 s. */
+/* The port it listens on. */
+int http_port(const struct http_server *self);
+
+/* Nobody can connect from now on; connections that are open go on. For the time in which requests may end. */
+void http_stop_listening(struct http_server *self);
+
+/* Ends idle connections and joins all threads. What is being served then, or arrives, gets no answer any more. */
 void http_stop(struct http_server *self);
 
 #endif

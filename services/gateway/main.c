@@ -7,8 +7,9 @@
  * BORE_INSTANCE.
  *
  * When things fail: without the bus, or a service behind it, requests end as 503 or 504 within 2.5 s and the process
- * goes on. SIGTERM: /livez says 503, every answer closes its connection; when nothing has been asked for a moment, or
- * DRAIN_MAX_MS later, the server stops and the process ends with 0.
+ * goes on. SIGTERM: connections are refused (so the edge asks another replica, or again in a moment), /livez says 503,
+ * every answer closes its connection; when nothing has been asked for a moment, or DRAIN_MAX_MS later, the server stops
+ * and the process ends with 0.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -32,8 +33,8 @@
 enum {
     TOKENS_CACHED = 20000,
     PUBLISH_INTERVAL_MS = 1000,
-    DRAIN_QUIET_MS = 400,
-    DRAIN_STEP_MS = 20,
+    DRAIN_QUIET_MS = 150,
+    DRAIN_STEP_MS = 10,
     DRAIN_MAX_MS = BUS_CALL_BUDGET_MS + 300,
 };
 
@@ -99,9 +100,11 @@ static void gateway_release(struct gateway *self) {
     router_free(self->router);
 }
 
-/* Waits for requests to end: the edge has seen /livez by then, or nobody asks anything. */
-static void drain(struct gateway *self) {
+/* Nobody connects any more, every answer ends its connection: waits until the requests on those that are open are done.
+ */
+static void drain(struct gateway *self, struct http_server *server) {
     atomic_store(&self->is_stopping, true);
+    http_stop_listening(server);
     int64_t since = clock_monotonic_ms();
     for (int64_t now = since; now - since < DRAIN_MAX_MS; now = clock_monotonic_ms()) {
         int64_t last = atomic_load(&self->last_end_ms);
@@ -123,7 +126,7 @@ static int run(struct gateway *gateway, const sigset_t *signals) {
     while (sigtimedwait(signals, NULL, &interval) < 0)
         publish_counters(gateway, in_flight);
     log_info("stopping: requests in flight may end");
-    drain(gateway);
+    drain(gateway, server);
     http_stop(server);
     publish_counters(gateway, in_flight);
     log_info("stopped");
