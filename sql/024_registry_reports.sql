@@ -154,8 +154,11 @@ BEGIN
                  WHERE report.kind IN ('usage', 'end', 'disconnected'))
     ORDER BY id FOR NO KEY UPDATE;
     WITH told AS (
-        SELECT session_id AS id, least(max(bytes_in), most) AS bytes_in, least(max(bytes_out), most) AS bytes_out,
-               least(max(bytes_transferred), most) AS bytes_transferred, bool_or(kind <> 'usage') AS is_end
+        SELECT session_id AS id, -- not least(): it would take `most` for a number that was not told
+               max(CASE WHEN bytes_in > most THEN most ELSE bytes_in END) AS bytes_in,
+               max(CASE WHEN bytes_out > most THEN most ELSE bytes_out END) AS bytes_out,
+               max(CASE WHEN bytes_transferred > most THEN most ELSE bytes_transferred END) AS bytes_transferred,
+               bool_or(kind <> 'usage') AS is_end
         FROM unnest(reports) WHERE kind IN ('usage', 'end', 'disconnected') AND session_id IS NOT NULL
         GROUP BY session_id),
     before AS (
