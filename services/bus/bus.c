@@ -124,7 +124,7 @@ static bool receive_caller(struct bus *self) {
     return count != 0;
 }
 
-/* One event of the worker socket's monitor: a connection that ended. */
+/* One event of the worker socket's monitor: a connection that ended. What came over it before is still to be read. */
 static bool receive_monitor(struct bus *self) {
     zmq_msg_t frames[2];
     size_t count = receive(self->channels[MONITOR].socket, frames, ARRAY_SIZE(frames));
@@ -132,6 +132,7 @@ static bool receive_monitor(struct bus *self) {
         int32_t descriptor;
         memcpy(&descriptor, (const char *)zmq_msg_data(&frames[0]) + 2, sizeof(descriptor));
         router_on_disconnect(self->router, descriptor);
+        self->channels[WORKERS].look = true;
     }
     close_frames(frames, ARRAY_SIZE(frames));
     return count != 0;
@@ -172,6 +173,7 @@ static void look_at(struct bus *self, int index) {
         break;
     case WORKERS:
         more = repeat(self, receive_worker);
+        if (!more) router_end_disconnected(self->router);
         break;
     case PUBLISH:
         more = fanout_publications(xsub, xpub, RECEIVE_MOST, &self->channels[SUBSCRIBE].look);

@@ -236,7 +236,7 @@ void batch_on_reply(struct router *router, zmq_msg_t *identity, uint64_t number,
         return;
     }
     struct lane *lane = batch->lane;
-    batch->worker->blocked = false;
+    batch->worker->blocked = batch->worker->peer->ended;
     if (close_slots(router, batch, envelope) > 0) {
         forward_reply(router, batch, frame);
     } else {

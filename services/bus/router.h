@@ -60,8 +60,10 @@ void router_on_request(struct router *self, zmq_msg_t *caller, zmq_msg_t *frame)
 /* One message of a worker: `head` is empty or a batch number. descriptor: of its connection, -1 = unknown. Takes the
  * content of frame, not of the others. */
 void router_on_worker(struct router *self, zmq_msg_t *worker, zmq_msg_t *head, zmq_msg_t *frame, int descriptor);
-/* The connection with this descriptor has ended. */
+/* The connection with this descriptor has ended: its worker gets nothing more. */
 void router_on_disconnect(struct router *self, int descriptor);
+/* Everything that those workers sent before their end has been handed over: they are dead now. */
+void router_end_disconnected(struct router *self);
 
 /* Requests waiting or under way that have no answer yet. */
 size_t router_open_requests(const struct router *self);

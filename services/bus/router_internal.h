@@ -88,6 +88,7 @@ struct peer {
     int descriptor;
     int64_t heard_ms;
     bool refused;
+    bool ended;    /* its connection is gone; what it sent before may still have to be read */
     char name[64]; /* "registry-2" */
     struct worker *workers;
 };
@@ -106,6 +107,7 @@ struct router {
     size_t lane_count;
     struct lane *lanes[ROUTER_LANES_MAX];
     size_t peer_count;
+    bool some_ended;
     struct peer *peers[PEER_BUCKETS];
     struct batch *batches[BATCH_BUCKETS];
     struct request_envelope request_envelope; /* scratch */

@@ -122,7 +122,7 @@ static void greet(struct router *router, struct worker *worker, const struct wor
     bool is_new = worker->heard_ms == 0;
     worker->heard_ms = router->now_ms;
     worker->credits = hello->credits;
-    worker->blocked = false;
+    worker->blocked = worker->peer->ended;
     if (worker->leaving != hello->leaving) {
         worker->leaving = hello->leaving;
         set_usable(router, worker->lane, hello->leaving ? -1 : 1);
@@ -154,7 +154,7 @@ void workers_on_hello(struct router *router, zmq_msg_t *identity, zmq_msg_t *fra
         message_release(&worker_hello_descriptor, &hello);
         return;
     }
-    peer->descriptor = descriptor;
+    if (!peer->ended) peer->descriptor = descriptor;
     peer->heard_ms = router->now_ms;
     snprintf(peer->name, sizeof(peer->name), "%s-%d", hello.process, (int)hello.instance);
     if (hello.version != PROTOCOL_VERSION) {
@@ -201,10 +201,25 @@ void workers_forgive_silence(struct router *router) {
 
 void router_on_disconnect(struct router *self, int descriptor) {
     for (size_t i = 0; i < PEER_BUCKETS; i++) {
+        for (struct peer *peer = self->peers[i]; peer != NULL; peer = peer->bucket_next) {
+            if (peer->descriptor != descriptor) continue;
+            peer->descriptor = -1;
+            peer->ended = true;
+            self->some_ended = true;
+            for (struct worker *worker = peer->workers; worker != NULL; worker = worker->peer_next)
+                worker->blocked = true;
+        }
+    }
+}
+
+void router_end_disconnected(struct router *self) {
+    if (!self->some_ended) return;
+    self->some_ended = false;
+    for (size_t i = 0; i < PEER_BUCKETS; i++) {
         struct peer *next;
         for (struct peer *peer = self->peers[i]; peer != NULL; peer = next) {
             next = peer->bucket_next;
-            if (peer->descriptor == descriptor) peer_is_gone(self, peer, "its connection ended");
+            if (peer->ended) peer_is_gone(self, peer, "its connection ended");
         }
     }
 }

@@ -123,6 +123,8 @@ struct bus_client {
     int64_t lost_ms; /* when the connection was lost, or the start */
     int64_t now_ms;
     int64_t refusal_logged_ms;
+    int64_t reopen_ms;    /* when to try again, while there is no DEALER */
+    uint64_t connections; /* so far begun */
     size_t lane_count;
     size_t waiting; /* calls in all lanes */
     struct client_lane lanes[CLIENT_LANES_MAX];

@@ -19,7 +19,7 @@
 #include "proto/topics.h"
 #include "services/lib/bus_client_internal.h"
 
-enum { RECEIVE_MOST = 64, BLOCKED_RETRY_MS = 20, CLOSE_LINGER_MS = 100, REFUSAL_LOG_MS = 10000 };
+enum { RECEIVE_MOST = 64, BLOCKED_RETRY_MS = 20, CLOSE_LINGER_MS = 100, REFUSAL_LOG_MS = 10000, REOPEN_MS = 500 };
 
 /* --- sockets --------------------------------------------------------------------------------------------------------
  */
@@ -33,20 +33,29 @@ static void *open_socket(struct bus_client *self, int type, enum bus_endpoint en
     return bus_socket_new(self->context, type, text, false, self->keys);
 }
 
+/* One socket lives as long as one connection, so nothing is left in it that a later bus could get. Until the connection
+ * stands nothing is sent on it. ZMQ_IMMEDIATE would drop answers that arrived just before a connection's end. */
 static int open_requests(struct bus_client *self) {
-    static const char endpoint[] = "inproc://bus.client.monitor";
+    static const int off = 0;
     int events = ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH;
-    char text[300];
-    int immediate_linger = 0;
+    char text[300], monitor[60];
     if (bus_endpoint_url(self->url, BUS_CALLERS, text, sizeof(text)) != 0) return -EINVAL;
-    /* The monitor stands before the connection does, so that no event is missed. */
+    snprintf(monitor, sizeof(monitor), "inproc://bus.client.monitor.%llu", (unsigned long long)++self->connections);
     self->requests = bus_socket_new_idle(self->context, ZMQ_DEALER, text, self->keys);
     if (self->requests == NULL) return -errno;
-    zmq_setsockopt(self->requests, ZMQ_LINGER, &immediate_linger, sizeof(immediate_linger));
-    if (zmq_socket_monitor(self->requests, endpoint, events) != 0) return -errno;
+    zmq_setsockopt(self->requests, ZMQ_LINGER, &off, sizeof(off));
+    zmq_setsockopt(self->requests, ZMQ_IMMEDIATE, &off, sizeof(off));
+    if (zmq_socket_monitor(self->requests, monitor, events) != 0) return -errno;
     self->monitor = zmq_socket(self->context, ZMQ_PAIR);
-    if (self->monitor == NULL || zmq_connect(self->monitor, endpoint) != 0) return -errno;
+    if (self->monitor == NULL || zmq_connect(self->monitor, monitor) != 0) return -errno;
     return zmq_connect(self->requests, text) == 0 ? 0 : -errno;
+}
+
+static void close_requests(struct bus_client *self) {
+    if (self->requests != NULL) zmq_socket_monitor(self->requests, NULL, 0);
+    if (self->monitor != NULL) zmq_close(self->monitor);
+    if (self->requests != NULL) zmq_close(self->requests);
+    self->monitor = self->requests = NULL;
 }
 
 int bus_client_open(struct bus_client *self) {
@@ -61,9 +70,7 @@ int bus_client_open(struct bus_client *self) {
 
 void bus_client_close(struct bus_client *self) {
     int linger = CLOSE_LINGER_MS;
-    if (self->requests != NULL) zmq_socket_monitor(self->requests, NULL, 0);
-    if (self->monitor != NULL) zmq_close(self->monitor);
-    if (self->requests != NULL) zmq_close(self->requests);
+    close_requests(self);
     if (self->publisher != NULL) zmq_setsockopt(self->publisher, ZMQ_LINGER, &linger, sizeof(linger));
     if (self->publisher != NULL) zmq_close(self->publisher);
     if (self->subscriber != NULL) zmq_close(self->subscriber);
@@ -162,32 +169,42 @@ static bool receive_event(struct bus_client *self) {
     return count != 0;
 }
 
-static void on_connection_event(struct bus_client *self, unsigned event) {
-    if (event == ZMQ_EVENT_HANDSHAKE_SUCCEEDED) {
-        self->connected = true;
-    } else if (event == ZMQ_EVENT_DISCONNECTED && self->connected) {
-        while (receive_reply(self)) /* what came before the end still counts */
-            continue;
-        self->connected = false;
-        self->lost_ms = self->now_ms;
-        calls_on_lost(self);
-    } else if (event == ZMQ_EVENT_HANDSHAKE_FAILED_AUTH &&
-               (self->refusal_logged_ms == 0 || self->now_ms - self->refusal_logged_ms > REFUSAL_LOG_MS)) {
-        self->refusal_logged_ms = self->now_ms;
-        log_error("the bus at %s refuses this process's key (BUS_CURVE_DIR)", self->url);
-    }
+/* Fails only when the process has no descriptor or memory left; then it is tried again. */
+static void reopen_requests(struct bus_client *self) {
+    close_requests(self);
+    int error = open_requests(self);
+    if (error == 0) return;
+    log_error("cannot connect to the bus at %s: %s", self->url, zmq_strerror(-error));
+    close_requests(self);
+    self->reopen_ms = self->now_ms + REOPEN_MS;
+}
+
+/* What came before the end still counts; what was under way gets no answer any more. */
+static void on_disconnected(struct bus_client *self) {
+    while (receive_reply(self))
+        continue;
+    self->connected = false;
+    self->lost_ms = self->now_ms;
+    reopen_requests(self);
+    calls_on_lost(self);
+}
+
+static void on_refused(struct bus_client *self) {
+    if (self->refusal_logged_ms != 0 && self->now_ms - self->refusal_logged_ms < REFUSAL_LOG_MS) return;
+    self->refusal_logged_ms = self->now_ms;
+    log_error("the bus at %s refuses this process's key (BUS_CURVE_DIR)", self->url);
 }
 
 static bool receive_monitor(struct bus_client *self) {
     zmq_msg_t frames[2];
-    uint16_t event;
+    uint16_t event = 0;
     int count = receive(self->monitor, frames);
-    if (count > 0 && zmq_msg_size(&frames[0]) >= sizeof(event)) {
-        memcpy(&event, zmq_msg_data(&frames[0]), sizeof(event));
-        on_connection_event(self, event);
-    }
+    if (count > 0 && zmq_msg_size(&frames[0]) >= sizeof(event)) memcpy(&event, zmq_msg_data(&frames[0]), sizeof(event));
     zmq_msg_close(&frames[0]);
     zmq_msg_close(&frames[1]);
+    if (event == ZMQ_EVENT_HANDSHAKE_SUCCEEDED) self->connected = true;
+    if (event == ZMQ_EVENT_DISCONNECTED && self->connected) on_disconnected(self);
+    if (event == ZMQ_EVENT_HANDSHAKE_FAILED_AUTH) on_refused(self);
     return count != 0;
 }
 
@@ -259,6 +276,7 @@ static int wait_ms(struct bus_client *self) {
         until_ms = self->lost_ms + CLIENT_HOLD_MS;
     if (self->waiting > 0 && self->blocked && self->now_ms + BLOCKED_RETRY_MS < until_ms)
         until_ms = self->now_ms + BLOCKED_RETRY_MS;
+    if (self->requests == NULL && self->reopen_ms < until_ms) until_ms = self->reopen_ms;
     if (until_ms == INT64_MAX) return -1;
     return until_ms > self->now_ms ? (int)(until_ms - self->now_ms) : 0;
 }
@@ -290,12 +308,13 @@ static bool repeat(struct bus_client *self, bool (*receive_one)(struct bus_clien
 static bool turn(struct bus_client *self) {
     self->now_ms = clock_monotonic_ms();
     bool any = atomic_load_explicit(&self->inbox, memory_order_relaxed) != NULL;
+    if (self->requests == NULL && self->now_ms >= self->reopen_ms) reopen_requests(self);
     serve_inbox(self);
     timer_wheel_expire(&self->wheel, self->now_ms, calls_on_timer, self);
     if (!self->connected && self->now_ms - self->lost_ms >= CLIENT_HOLD_MS) calls_give_up(self);
     calls_flush(self);
-    any |= repeat(self, receive_monitor);
-    any |= repeat(self, receive_reply);
+    if (self->requests != NULL) any |= repeat(self, receive_monitor);
+    if (self->requests != NULL) any |= repeat(self, receive_reply);
     if (self->subscriber != NULL) any |= repeat(self, receive_event);
     return any;
 }

@@ -11,11 +11,16 @@
 #include <string.h>
 
 #include "proto/message_scan.h"
+#include "proto/utf8.h"
+
+enum { REQUEST_ID_MAX = 64, BUDGET_MAX_MS = 600000 }; /* as in messages.def */
 
 struct cursor {
     const unsigned char *start;
     const unsigned char *at;
     const unsigned char *end;
+    const unsigned char *map; /* of the frame */
+    bool skipped;             /* something unknown */
 };
 
 struct text {
@@ -105,7 +110,14 @@ static bool read_int(struct cursor *self, int64_t *ret_value) {
 static bool skip_value(struct cursor *self) {
     size_t size = message_scan(self->at, cursor_left(self));
     self->at += size;
+    self->skipped = true;
     return size != 0;
+}
+
+/* Exactly at its end; and where something unknown was in it, no deeper than a message may be. */
+static bool is_complete(const struct cursor *self) {
+    size_t size = (size_t)(self->end - self->map);
+    return self->at == self->end && (!self->skipped || message_scan(self->map, size) == size);
 }
 
 static bool is_key(const struct text *key, const char *name) {
@@ -119,8 +131,26 @@ static bool see(unsigned *seen, unsigned bit) {
     return first_time;
 }
 
+static bool read_request_id(struct cursor *self) {
+    struct text text;
+    size_t length;
+    return read_text(self, &text) && utf8_length(text.data, text.size, &length) && length <= REQUEST_ID_MAX;
+}
+
+static bool read_body(struct cursor *self, const unsigned char **ret_body, size_t *ret_size) {
+    return read_binary(self, ret_body, ret_size) && *ret_size <= BUS_BODY_MAX;
+}
+
+static bool read_budget(struct cursor *self, struct envelope_request *ret_request) {
+    ret_request->budget_offset = (uint32_t)(self->at - self->start);
+    return read_int(self, &ret_request->budget_ms) && ret_request->budget_ms >= 0 &&
+           ret_request->budget_ms <= BUDGET_MAX_MS;
+}
+
 static bool read_request(struct cursor *self, struct envelope_request *ret_request) {
-    enum { CORRELATION = 1, METHOD = 2, BUDGET = 4 };
+    enum { CORRELATION = 1, METHOD = 2, BUDGET = 4, REQUEST_ID = 8, BODY = 16, ALL = 31 };
+    const unsigned char *body;
+    size_t body_size;
     uint64_t pairs;
     unsigned seen = 0;
     int64_t method = 0;
@@ -134,16 +164,18 @@ static bool read_request(struct cursor *self, struct envelope_request *ret_reque
         } else if (is_key(&key, "method")) {
             fine = see(&seen, METHOD) && read_int(self, &method) && method >= 1 && method <= 65535;
         } else if (is_key(&key, "budget_ms")) {
-            ret_request->budget_offset = (uint32_t)(self->at - self->start);
-            fine = see(&seen, BUDGET) && read_int(self, &ret_request->budget_ms) && ret_request->budget_ms >= 0 &&
-                   ret_request->budget_ms <= 600000;
+            fine = see(&seen, BUDGET) && read_budget(self, ret_request);
+        } else if (is_key(&key, "request_id")) {
+            fine = see(&seen, REQUEST_ID) && read_request_id(self);
+        } else if (is_key(&key, "body")) {
+            fine = see(&seen, BODY) && read_body(self, &body, &body_size);
         } else {
             fine = skip_value(self);
         }
         if (!fine) return false;
     }
     ret_request->method = (int)method;
-    return seen == (CORRELATION | METHOD | BUDGET);
+    return seen == ALL;
 }
 
 static bool read_reply(struct cursor *self, struct envelope_reply *ret_reply) {
@@ -161,8 +193,7 @@ static bool read_reply(struct cursor *self, struct envelope_reply *ret_reply) {
         } else if (is_key(&key, "code")) {
             fine = see(&seen, CODE) && read_int(self, &code) && code >= 0 && code <= 999;
         } else if (is_key(&key, "body")) {
-            fine = see(&seen, BODY) && read_binary(self, &ret_reply->body, &ret_reply->body_size) &&
-                   ret_reply->body_size <= BUS_BODY_MAX;
+            fine = see(&seen, BODY) && read_body(self, &ret_reply->body, &ret_reply->body_size);
         } else {
             fine = skip_value(self);
         }
@@ -208,9 +239,11 @@ static bool read_replies(struct cursor *self, struct reply_envelope *ret_envelop
 /* The id and the map's header of a frame. */
 static bool open_frame(struct cursor *ret_cursor, const void *frame, size_t size, int id, uint64_t *ret_pairs) {
     int64_t found;
-    if (size > BUS_MESSAGE_MAX) return false;
-    *ret_cursor = (struct cursor){ frame, frame, (const unsigned char *)frame + size };
-    return read_int(ret_cursor, &found) && found == id && read_map(ret_cursor, ret_pairs);
+    if (size > BUS_MESSAGE_MAX || message_frame_id(frame, size) != id) return false;
+    *ret_cursor = (struct cursor){ .start = frame, .at = frame, .end = (const unsigned char *)frame + size };
+    if (!read_int(ret_cursor, &found)) return false;
+    ret_cursor->map = ret_cursor->at;
+    return read_map(ret_cursor, ret_pairs);
 }
 
 int request_envelope_scan(const void *frame, size_t size, struct request_envelope *ret_envelope) {
@@ -232,7 +265,7 @@ int request_envelope_scan(const void *frame, size_t size, struct request_envelop
         }
         if (!fine) return -EBADMSG;
     }
-    return seen == (LANE | REQUESTS) && cursor.at == cursor.end ? 0 : -EBADMSG;
+    return seen == (LANE | REQUESTS) && is_complete(&cursor) ? 0 : -EBADMSG;
 }
 
 int reply_envelope_scan(const void *frame, size_t size, struct reply_envelope *ret_envelope) {
@@ -252,7 +285,7 @@ int reply_envelope_scan(const void *frame, size_t size, struct reply_envelope *r
         }
         if (!fine) return -EBADMSG;
     }
-    return seen && cursor.at == cursor.end ? 0 : -EBADMSG;
+    return seen && is_complete(&cursor) ? 0 : -EBADMSG;
 }
 
 /* An int's width stays, so that nothing around it moves: msgpack allows a small number in a wide format. */
@@ -264,15 +297,11 @@ void bus_budget_set(unsigned char *value, int64_t budget_ms) {
         return;
     }
     size_t size = (size_t)1 << (first & 3);
-    struct cursor cursor = { value, value, value + 1 + size };
+    struct cursor cursor = { .start = value, .at = value, .end = value + 1 + size };
     int64_t present;
     if (!read_int(&cursor, &present) || present < 0 || (uint64_t)present <= number) return;
     for (size_t i = size; i >= 1; i--) {
         value[i] = (unsigned char)number;
         number >>= 8;
     }
-}
-
-void request_envelope_set_budget(unsigned char *frame, const struct envelope_request *request, int64_t budget_ms) {
-    bus_budget_set(frame + request->budget_offset, budget_ms);
 }

@@ -1,10 +1,10 @@
 /*
- * bus_envelope.h: reads and writes the outside of batches, without copying or decoding the bodies in them.
+ * bus_envelope.h: reads the outside of batches, without copying or decoding the bodies in them.
  *
- * The bus and the client only need to know whose a request or a reply is. The scan visits each byte of a frame at most
- * once, allocates nothing, and refuses what message_decode_frame of the same message would refuse in the fields that it
- * reads; bodies and request ids are left to their receiver. Keys may come in any order, unknown ones are skipped.
- * Thread rule: no shared state; any thread.
+ * The bus and the client only need to know whose a request or a reply is. The scan steps over bodies, allocates
+ * nothing, and lets through only what message_decode_frame of the same message accepts (a test compares the two), so
+ * that no caller can hand a worker what it cannot read. Keys may come in any order, unknown ones are skipped. Thread
+ * rule: no shared state; any thread.
  */
 #ifndef BORE_SERVICES_LIB_BUS_ENVELOPE_H
 #define BORE_SERVICES_LIB_BUS_ENVELOPE_H
@@ -46,9 +46,8 @@ struct reply_envelope {
 int request_envelope_scan(const void *frame, size_t size, struct request_envelope *ret_envelope);
 int reply_envelope_scan(const void *frame, size_t size, struct reply_envelope *ret_envelope);
 
-/* Makes a request's budget smaller inside its frame, in the bytes it already has; never makes it larger. */
-void request_envelope_set_budget(unsigned char *frame, const struct envelope_request *request, int64_t budget_ms);
-/* The same by offset, for who kept only that. */
+/* Makes a request's budget (its msgpack value, at budget_offset in a scanned frame) smaller, in the bytes it already
+ * has; never makes it larger. */
 void bus_budget_set(unsigned char *value, int64_t budget_ms);
 
 #endif

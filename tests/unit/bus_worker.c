@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -276,6 +277,7 @@ pid_t bus_process_start(const char *const *settings, const char *log_path) {
     snprintf(program, sizeof(program), "%s/bin/bore-bus", dirname(dirname(self)));
     pid_t process = fork();
     if (process != 0) return process;
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* it does not outlive a test that ends early */
     int log = open(log_path, O_WRONLY | O_CREAT | O_APPEND, 0600);
     if (log >= 0) dup2(log, STDERR_FILENO);
     for (; *settings != NULL; settings++)

@@ -195,6 +195,11 @@ static struct lane_status lane_status(void) {
     return status;
 }
 
+static void disconnect(char worker) {
+    router_on_disconnect(world.router, worker);
+    router_end_disconnected(world.router);
+}
+
 /* --- tests ----------------------------------------------------------------------------------------------------------
  */
 
@@ -378,11 +383,27 @@ static void test_an_ended_connection_is_death_at_once(void **state) {
     (void)state;
     join('a', 4);
     request(1, 2, 20000);
-    router_on_disconnect(world.router, 'x');
+    disconnect('x');
     assert_int_equal(world.answers, 0);
-    router_on_disconnect(world.router, 'a');
+    disconnect('a');
     assert_int_equal(world.answers, 2);
     assert_int_equal(last_answer()->code, ERR_UNAVAILABLE);
+}
+
+static void test_the_last_words_of_a_worker_count(void **state) {
+    (void)state;
+    join('a', 4);
+    request(1, 2, 20000);
+    router_on_disconnect(world.router, 'a');
+    request(5, 1, 20000); /* is not given to it */
+    assert_int_equal(world.workers_said, 1);
+    reply_as('a', last_batch()->number, 1, 1);
+    assert_int_equal(world.workers_said, 1);
+    router_end_disconnected(world.router);
+    assert_int_equal(world.answers, 2);
+    assert_int_equal(world.to_caller[0].code, 0);
+    assert_int_equal(world.to_caller[1].code, ERR_UNAVAILABLE);
+    assert_int_equal(lane_status().queued, 1);
 }
 
 static void test_the_bus_own_sleep_is_nobodys_silence(void **state) {
@@ -400,7 +421,7 @@ static void test_a_lane_without_worker_holds_a_second(void **state) {
     (void)state;
     join('a', 4);
     request(1, 1, 2500);
-    router_on_disconnect(world.router, 'a');
+    disconnect('a');
     request(2, 1, 2500);
     pass(900);
     assert_int_equal(world.answers, 1);
@@ -413,7 +434,7 @@ static void test_a_lane_without_worker_holds_a_second(void **state) {
     assert_int_equal(last_batch()->correlation, 3);
     assert_int_equal(last_batch()->budget_ms, 1800);
     reply_to(last_batch());
-    router_on_disconnect(world.router, 'b');
+    disconnect('b');
     pass(LONG_AGO_MS);
     request(4, 1, 2500);
     assert_int_equal(last_answer()->correlation, 4);
@@ -469,7 +490,7 @@ static void test_leaving(void **state) {
     assert_int_equal(world.workers_said, 5);
     reply_to(&world.to_worker[0]); /* but what it holds it may finish */
     assert_int_equal(world.answers, 1);
-    router_on_disconnect(world.router, left);
+    disconnect(left);
     assert_int_equal(world.answers, 1);
 }
 
@@ -535,7 +556,7 @@ static void test_random_life(void **state) {
             join((char)('a' + rand() % 3), rand() % 12);
             break;
         case 1:
-            if (rand() % 5 == 0) router_on_disconnect(world.router, 'a' + rand() % 3);
+            if (rand() % 5 == 0) disconnect((char)('a' + rand() % 3));
             break;
         case 2:
         case 3:
@@ -580,6 +601,7 @@ int main(void) {
         TEST(test_mixed_deadlines_in_one_reply),
         TEST(test_silence_is_death),
         TEST(test_an_ended_connection_is_death_at_once),
+        TEST(test_the_last_words_of_a_worker_count),
         TEST(test_the_bus_own_sleep_is_nobodys_silence),
         TEST(test_a_lane_without_worker_holds_a_second),
         TEST(test_a_deadline_may_come_before_the_hold_ends),
