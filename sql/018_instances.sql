@@ -90,45 +90,39 @@ BEGIN
 END $$;
 
 -- A user's instances: all (most NULL), or a page of them. `cursor` is where the event log stands in this snapshot: all
--- events up to it are in what is answered, none behind it is. Hence one row at least, and no second statement.
+-- events up to it are in what is answered, none behind it is. Hence one row at least, and no second statement. Should
+-- the names and hosts alone come near to what a message may hold, the rest is another page.
 CREATE FUNCTION bore.instance_list(account text, most integer, mark text)
     RETURNS TABLE (total bigint, cursor text, next_cursor text, instance bore.instance_row)
     LANGUAGE sql STABLE AS $$
     WITH page AS (
-        SELECT owned.id, owned.created_at,
-               row_number() OVER (ORDER BY owned.created_at DESC, owned.id DESC) AS place
+        SELECT owned.id, owned.created_at, row_number() OVER newest AS place,
+               sum(500 + octet_length(name) + octet_length(region) + coalesce(octet_length(server_host), 0)
+                   + coalesce(octet_length(assigned_server), 0) + octet_length(status_reason)
+                   + coalesce(octet_length(public_url), 0)) OVER newest AS bytes
         FROM bore.instances AS owned, bore.page_at(mark) AS after
         WHERE owned.user_id = account AND (owned.created_at, owned.id) < (after.at, after.id)
-        ORDER BY owned.created_at DESC, owned.id DESC LIMIT coalesce(most, 10000) + 1)
+        WINDOW newest AS (ORDER BY owned.created_at DESC, owned.id DESC ROWS UNBOUNDED PRECEDING)
+        ORDER BY owned.created_at DESC, owned.id DESC LIMIT coalesce(most, 10000) + 1),
+    fitting AS (SELECT * FROM page WHERE place <= coalesce(most, 10000) AND bytes < 8000000)
     SELECT (SELECT count(*) FROM bore.instances WHERE user_id = account),
            (SELECT bore.event_cursor()),
-           (SELECT bore.page_mark(last.created_at, last.id) FROM page AS last
-            WHERE last.place = coalesce(most, 10000)
-              AND EXISTS (SELECT 1 FROM page AS further WHERE further.place > coalesce(most, 10000))),
+           (SELECT bore.page_mark(last.created_at, last.id) FROM fitting AS last
+            WHERE last.place = (SELECT max(place) FROM fitting)
+              AND EXISTS (SELECT 1 FROM page AS further WHERE further.place > last.place)),
            seen
-    FROM (SELECT 1) AS always
-    LEFT JOIN (page JOIN bore.instance_row AS seen ON seen.id = page.id) ON page.place <= coalesce(most, 10000)
-    ORDER BY page.place;
+    FROM (SELECT 1) AS always LEFT JOIN (fitting JOIN bore.instance_row AS seen ON seen.id = fitting.id) ON true
+    ORDER BY fitting.place;
 $$;
 
 -- ---- history --------------------------------------------------------------------------------------------------------
 
--- Stretches of status of an instance that reach into the time since `since` (NULL: all), the first one cut to begin
--- there. The last one ends now.
-CREATE FUNCTION bore.status_stretches(instance text, since timestamptz, now timestamptz)
-    RETURNS TABLE (status text, begins timestamptz, ends timestamptz)
-    LANGUAGE sql STABLE AS $$
-    SELECT stretch.status, greatest(stretch.at, since), greatest(stretch.at, since, coalesce(stretch.until, now))
-    FROM (SELECT history.status, history.at, history.id, lead(history.at) OVER (ORDER BY history.at, history.id) AS until
-          FROM bore.status_history AS history
-          WHERE history.instance_id = instance
-            AND history.at >= coalesce((SELECT max(earlier.at) FROM bore.status_history AS earlier
-                                        WHERE earlier.instance_id = instance AND earlier.at <= since), '-infinity')
-         ) AS stretch
-    ORDER BY stretch.at, stretch.id;
-$$;
+-- The first stretch of status that reaches into the time since then begins here; NULL: there is none, or no `since`.
+CREATE FUNCTION bore.history_since(instance text, since timestamptz) RETURNS timestamptz
+    LANGUAGE sql STABLE
+    RETURN (SELECT max(at) FROM bore.status_history WHERE instance_id = instance AND at <= since);
 
--- How reliable an instance was since then, or over its whole history:
+-- How reliable an instance was since then, or (NULL) over its whole history:
 --   up                 active, online, degraded, idle: the tunnel was there
 --   down               offline, error: it should have been there and was not
 --   neither            inactive and starting: nobody expected it
@@ -136,23 +130,26 @@ $$;
 --   total_downtime_ms  the time down
 --   incident_count     how often it went down: offline that becomes error without an end in between is one incident
 --   history_span_ms    the time looked at: from its first status, or since then, until now
--- The present stretch counts until now.
+-- The first stretch counts from `since`, the present one until now.
 CREATE FUNCTION bore.uptime_data(instance text, since timestamptz, now timestamptz) RETURNS json
     LANGUAGE sql STABLE AS $$
     WITH stretch AS (
-        SELECT extract(epoch FROM ends - begins) * 1000 AS length, begins,
+        SELECT greatest(at, since) AS begins, greatest(at, since, coalesce(lead(at) OVER oldest, now)) AS ends,
                status IN ('active', 'online', 'degraded', 'idle') AS up, status IN ('offline', 'error') AS down,
-               lag(status) OVER (ORDER BY begins, ends) IN ('offline', 'error') AS was_down
-        FROM bore.status_stretches(instance, since, now)),
+               lag(status) OVER oldest IN ('offline', 'error') AS was_down
+        FROM bore.status_history
+        WHERE instance_id = instance AND at >= coalesce(bore.history_since(instance, since), '-infinity')
+        WINDOW oldest AS (ORDER BY at, id)),
     sums AS (
-        SELECT coalesce(sum(length) FILTER (WHERE up), 0) AS up, coalesce(sum(length) FILTER (WHERE down), 0) AS down,
+        SELECT coalesce(extract(epoch FROM sum(ends - begins) FILTER (WHERE up)), 0) AS up,
+               coalesce(extract(epoch FROM sum(ends - begins) FILTER (WHERE down)), 0) AS down,
                count(*) FILTER (WHERE down AND was_down IS NOT TRUE) AS incidents,
-               coalesce(extract(epoch FROM now - min(begins)) * 1000, 0) AS span
+               bore.ms(now) - bore.ms(min(begins)) AS span
         FROM stretch)
     SELECT json_build_object(
         'uptime_percentage', CASE WHEN up + down = 0 THEN 100 ELSE round(100 * up / (up + down), 3) END,
-        'total_downtime_ms', floor(down)::bigint, 'incident_count', incidents,
-        'history_span_ms', greatest(0, floor(span)::bigint))
+        'total_downtime_ms', floor(down * 1000)::bigint, 'incident_count', incidents,
+        'history_span_ms', greatest(0, span))
     FROM sums;
 $$;
 
@@ -164,11 +161,12 @@ CREATE FUNCTION bore.instance_history(account text, wanted text, most integer, m
     LANGUAGE plpgsql STABLE AS $$
 #variable_conflict use_column
 DECLARE
-    now   timestamptz := bore.clock();
-    own   bore.instances := bore.own_instance(account, wanted);
-    after record := bore.page_at(mark);
-    since timestamptz := now - CASE time_window WHEN '24h' THEN interval '24 hours' WHEN '7d' THEN interval '7 days'
-                                                WHEN '30d' THEN interval '30 days' END;
+    now    timestamptz := bore.clock();
+    own    bore.instances := bore.own_instance(account, wanted);
+    after  record := bore.page_at(mark);
+    since  timestamptz := now - CASE time_window WHEN '24h' THEN interval '24 hours' WHEN '7d' THEN interval '7 days'
+                                                 WHEN '30d' THEN interval '30 days' END;
+    begins timestamptz := coalesce(bore.history_since(wanted, since), '-infinity');
 BEGIN
     IF time_window IS NOT NULL AND since IS NULL THEN
         PERFORM bore.refuse('validation_error', 'must be 24h, 7d or 30d', 'window');
@@ -181,8 +179,7 @@ BEGIN
             FROM bore.status_history AS history
             WHERE history.instance_id = wanted
               AND (history.at, history.id) < (after.at, coalesce(nullif(after.id, '')::bigint, 0))
-              AND history.at >= coalesce((SELECT max(earlier.at) FROM bore.status_history AS earlier
-                                          WHERE earlier.instance_id = wanted AND earlier.at <= since), '-infinity')
+              AND history.at >= begins
             ORDER BY history.at DESC, history.id DESC LIMIT most + 1)
         SELECT wanted, own.status, own.status_reason,
                json_build_object('vscode_responsive', own.vscode_responsive, 'has_code_server', own.has_code_server,

@@ -114,8 +114,8 @@ END $$;
 
 -- ---- housekeeping ---------------------------------------------------------------------------------------------------
 
--- Deletes what has no meaning any more, at most `most` rows of each kind; answers how many. One caller at a time: the
--- others answer 0.
+-- Deletes what has no meaning any more, at most `most` rows of each kind; answers how many. What ended usage sessions
+-- told is in their tunnel sessions and users. One caller at a time: the others answer 0.
 CREATE FUNCTION bore.registry_sweep(retention_ms bigint, most integer) RETURNS integer
     LANGUAGE plpgsql AS $$
 DECLARE
@@ -140,6 +140,10 @@ BEGIN
     DELETE FROM bore.idempotency WHERE (scope, key) IN (
         SELECT scope, key FROM bore.idempotency WHERE created_at < now - interval '24 hours'
         LIMIT most FOR UPDATE SKIP LOCKED);
+    GET DIAGNOSTICS gone = ROW_COUNT;
+    total := total + gone;
+    DELETE FROM bore.usage_sessions WHERE id IN (
+        SELECT id FROM bore.usage_sessions WHERE ended_at < now - interval '7 days' LIMIT most FOR UPDATE SKIP LOCKED);
     GET DIAGNOSTICS gone = ROW_COUNT;
     total := total + gone;
     DELETE FROM bore.servers WHERE id IN (
