@@ -63,8 +63,7 @@ struct event_reader {
     int64_t latest_query_ms; /* never later than this, news or not */
 };
 
-/* --- the inbox ------------------------------------------------------------------------------------------------------
- */
+/* --- the inbox --------------------------------------------------------------------------------------------------- */
 
 static void on_message(void *user_data, const char *topic __attribute__((unused)), const void *frame, size_t size) {
     struct event_reader *self = user_data;
@@ -104,8 +103,7 @@ static bool wait_for_news(struct event_reader *self, struct event *ret_events, s
     return !stopping;
 }
 
-/* --- handing out ----------------------------------------------------------------------------------------------------
- */
+/* --- handing out ------------------------------------------------------------------------------------------------- */
 
 static int64_t cursor_of(const struct event_reader *self) {
     return (int64_t)atomic_load_explicit(&self->cursor, memory_order_relaxed);
@@ -143,8 +141,7 @@ static void use_inbox(struct event_reader *self, struct event *events, size_t co
     if (self->next_query_ms > self->latest_query_ms) self->next_query_ms = self->latest_query_ms;
 }
 
-/* --- the log --------------------------------------------------------------------------------------------------------
- */
+/* --- the log ----------------------------------------------------------------------------------------------------- */
 
 static char *cell(const struct db_result *result, size_t row, size_t column) {
     return (char *)(uintptr_t)db_result_text(result, row, column);
@@ -166,8 +163,8 @@ static bool place_cursor(struct event_reader *self, const struct db_result *stat
     bool foreign = is_foreign_epoch(self, epoch ? epoch : "");
     int64_t cursor = cursor_of(self);
     if (cursor < 0) {
-        atomic_store_explicit(&self->cursor, head, memory_order_release);
         self->placed = true;
+        start_over(self, head);
         return false;
     }
     self->placed = true;
@@ -241,8 +238,7 @@ static void *run_thread(void *argument) {
     return NULL;
 }
 
-/* --- for the callers ------------------------------------------------------------------------------------------------
- */
+/* --- for the callers --------------------------------------------------------------------------------------------- */
 
 struct event_reader *event_reader_new(const struct event_reader_options *options) {
     struct event_reader *self = xcalloc(1, sizeof *self);

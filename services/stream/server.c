@@ -7,6 +7,7 @@
  */
 #include "services/stream/server.h"
 
+#include <ev.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -18,6 +19,7 @@
 
 enum {
     TICK_US = 1000000,
+    ENDING_US = 100000, /* what is written last has this long to leave */
     STOP_MS = 2000,
     RECENT_EVENTS = 20000,
     RECENT_BYTES = 16 * 1024 * 1024,
@@ -67,6 +69,15 @@ static void on_recheck(struct server *self, struct admission_job *job) {
     admission_job_free(job);
 }
 
+/* While ending: leaves the loop as soon as the streams are gone, or when their time is over. */
+static void on_ending(lws_sorted_usec_list_t *ending) {
+    struct server *self = lws_container_of(ending, struct server, ending);
+    if (hub_count(self->hub) == 0 || clock_monotonic_ms() >= self->stop_deadline_ms)
+        ev_break(self->loop, EVBREAK_ALL);
+    else
+        lws_sul_schedule(self->context, 0, &self->ending, on_ending, ENDING_US);
+}
+
 static void on_letter(struct server *self, struct letter *letter) {
     switch (letter->kind) {
     case LETTER_EVENT:
@@ -96,6 +107,7 @@ static void on_letter(struct server *self, struct letter *letter) {
         self->stopping = true;
         self->stop_deadline_ms = clock_monotonic_ms() + STOP_MS;
         hub_end_all(self->hub, "server_shutdown");
+        lws_sul_schedule(self->context, 0, &self->ending, on_ending, ENDING_US);
         break;
     }
 }
@@ -123,7 +135,6 @@ static void recheck(struct subscriber *subscriber, void *server) {
 
 static void on_tick(lws_sorted_usec_list_t *tick) {
     struct server *self = lws_container_of(tick, struct server, tick);
-    if (!self->epoch[0]) self->read_epoch(self->epoch, sizeof self->epoch);
     hub_end_expired(self->hub, server_now_seconds());
     hub_each(self->hub, sse_stream_tick, self);
     hub_each(self->hub, recheck, self);
@@ -176,6 +187,7 @@ static struct lws_context *context_new(struct server *self, const struct server_
         .iface = options->address,
         .protocols = protocols,
         .user = self,
+        .foreign_loops = (void *[]){ self->loop },
         .gid = -1,
         .uid = -1,
         .options = LWS_SERVER_OPTION_LIBEV | LWS_SERVER_OPTION_DISABLE_IPV6 |
@@ -205,6 +217,7 @@ struct server *server_new(const struct server_options *options) {
     self->inbox = inbox_new(server_wake, self);
     self->active_sse = counter_get(GAUGE, "bore_active_sse_connections", "");
     self->opened_sse = counter_get(COUNTER, "bore_sse_connections_total", "");
+    self->loop = ev_loop_new(EVFLAG_AUTO);
     self->context = context_new(self, options);
     if (!self->context) {
         server_free(self);
@@ -216,9 +229,7 @@ struct server *server_new(const struct server_options *options) {
 void server_run(struct server *self) {
     lws_sul_schedule(self->context, 0, &self->tick, on_tick, 1);
     read_letters(self); /* posted before the loop could be woken */
-    while (!self->stopping || (hub_count(self->hub) && clock_monotonic_ms() < self->stop_deadline_ms)) {
-        if (lws_service(self->context, 0) < 0) break;
-    }
+    ev_run(self->loop, 0);
     inbox_close(self->inbox);
 }
 
@@ -226,9 +237,11 @@ void server_free(struct server *self) {
     if (!self) return;
     if (self->context) {
         lws_sul_cancel(&self->tick);
+        lws_sul_cancel(&self->ending);
         lws_context_destroy(self->context);
         self->context = NULL;
     }
+    if (self->loop) ev_loop_destroy(self->loop);
     inbox_free(self->inbox);
     token_cache_free(self->tokens);
     recent_free(self->recent);

@@ -26,11 +26,13 @@ struct server {
     struct token_cache *tokens;
     struct inbox *inbox;
     struct revocation_set *revocations; /* set before the loop runs */
-    struct admission *admission;     /* likewise */
-    char epoch[20];                  /* "" until the log was first reached */
+    struct admission *admission;        /* likewise */
+    char epoch[20];                     /* "" until the log was first reached */
     void (*read_epoch)(char *ret_epoch, size_t size);
     const char *allowed_origins;
+    struct ev_loop *loop;
     lws_sorted_usec_list_t tick;
+    lws_sorted_usec_list_t ending;
     bool stopping;
     int64_t stop_deadline_ms;
     struct counter *active_sse, *opened_sse;

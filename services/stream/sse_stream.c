@@ -152,7 +152,7 @@ static int open_stream(struct sse_stream *self, const struct opening *opening) {
     gauge_set(server->active_sse, hub_count(server->hub));
     counter_add(server->opened_sse, 1);
     if (http_begin_events(self->wsi, &request, server->allowed_origins) != 0) return -1;
-    lws_http_mark_sse(self->wsi);
+    lws_set_timeout(self->wsi, NO_PENDING_TIMEOUT, 0);
     lws_http_headers_detach(self->wsi); /* the headers' storage goes back to the pool */
 
     _cleanup_strbuf_ struct strbuf text = STRBUF_INIT;

@@ -15,7 +15,9 @@ describe('tour', () => {
         '-H', 'Content-Type: application/json', '-d', '{"name":"Test","email":"test@bore.com","password":"test123"}'],
       { encoding: 'utf8' }
     )
-    const [body, status] = out.split('\n')
+    const lines = out.split('\n')
+    const status = lines.pop()
+    const body = lines.join('\n')
     assert.equal(status, '201', body)
     const answer = JSON.parse(body)
     assert.equal(answer.user.email, 'test@bore.com')

@@ -25,7 +25,7 @@ export class EventStream {
     const path = `/api/events/status${this.options.query ?? ''}`
     return new Promise((resolve, reject) => {
       this.request = http.get({ host: this.base.hostname, port: this.base.port, path, headers, agent: false }, (response) => {
-        this.status = response.statusCode
+        this.statusCode = response.statusCode
         this.headers = response.headers
         if (response.statusCode !== 200) {
           let text = ''
