@@ -7,6 +7,7 @@
 
 #include <assert.h>
 #include <inttypes.h>
+#include <malloc.h>
 #include <string.h>
 #include <time.h>
 
@@ -94,7 +95,6 @@ void answer_release(struct answer *self) {
 }
 
 void answer_clear(struct answer *self) {
-    if (self->body.capacity > KEEP_MAX) strbuf_release(&self->body);
     strbuf_clear(&self->body);
     strbuf_clear(&self->headers);
     self->status = 0;
@@ -103,6 +103,12 @@ void answer_clear(struct answer *self) {
     self->content_size = 0;
     self->is_page = false;
     self->closes = false;
+}
+
+void answer_trim(struct answer *self) {
+    if (self->body.capacity <= KEEP_MAX) return;
+    strbuf_release(&self->body);
+    malloc_trim(0);
 }
 
 void answer_header(struct answer *self, const char *name, const char *value) {

@@ -27,8 +27,10 @@ struct answer {
 
 void answer_init(struct answer *self);
 void answer_release(struct answer *self);
-/* Ready for the next request; keeps its memory unless that has grown large. */
+/* Ready for the next request; keeps its memory. */
 void answer_clear(struct answer *self);
+/* Once it is written: gives a large body's memory back to the system, what the messages behind it took included. */
+void answer_trim(struct answer *self);
 
 /* Adds a header line. The value is ours or checked: a CR or LF in it is our bug. */
 void answer_header(struct answer *self, const char *name, const char *value);

@@ -12,6 +12,7 @@
  * and the process ends with 0.
  */
 #include <errno.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -31,6 +32,7 @@
 #include "services/lib/counters_publisher.h"
 
 enum {
+    MEMORY_ARENAS = 4, /* of malloc: one for each of 64 threads would keep what large lists once took, 64 times */
     TOKENS_CACHED = 20000,
     PUBLISH_INTERVAL_MS = 1000,
     DRAIN_QUIET_MS = 150,
@@ -137,6 +139,7 @@ int main(int argc, char **argv) {
     int loaded =
         config_load(GATEWAY, "gateway", "REST over HTTP in front of the bus, pages, documentation", argc, argv);
     if (loaded != 0) return loaded > 0 ? EXIT_SUCCESS : 2;
+    mallopt(M_ARENA_MAX, MEMORY_ARENAS);
     sigset_t signals;
     block_signals(&signals);
     struct gateway gateway = { .bus = NULL };

@@ -1,14 +1,12 @@
 /*
  * openapi.c: see openapi.h.
  *
- * Schemas come from the descriptors that also check requests and write answers, so they cannot disagree with what the
- * gateway does. Requests and answers of one message differ in what may be left out, hence two kinds of schema.
+ * One operation for each line of the table of routes; what all have in common under components.
  * https://spec.openapis.org/oas/v3.1.0
  */
 #include "services/gateway/openapi.h"
 
 #include <ctype.h>
-#include <float.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +16,7 @@
 #include "common/memory.h"
 #include "gen/version.h"
 #include "services/gateway/exchange.h"
+#include "services/gateway/openapi_schema.h"
 
 struct openapi {
     char *text;
@@ -30,154 +29,6 @@ static const char description[] =
     "/api/instances…, /api/user/profile is /api/auth/me, /api/user/claim-plan is /api/auth/claim-plan. Requests accept "
     "each field in snake_case or camelCase and ignore unknown ones; types are strict. Answers are snake_case; some "
     "repeat fields in camelCase. With the cookie, a request that changes something needs an Origin equal to the host.";
-
-/* --- schemas ------------------------------------------------------------------------------------------------------ */
-
-/* signed_in_reply -> SignedInReply */
-static char *schema_name(const char *message) {
-    struct strbuf name = STRBUF_INIT;
-    bool raise = true;
-    for (; *message != '\0'; message++) {
-        if (*message != '_') strbuf_append_char(&name, raise ? (char)toupper((unsigned char)*message) : *message);
-        raise = *message == '_';
-    }
-    return strbuf_detach(&name);
-}
-
-static json_t *reference(const char *kind, const char *name) {
-    return json_pack("{s:o}", "$ref", json_sprintf("#/components/%s/%s", kind, name));
-}
-
-static json_t *schema_reference(const struct message_descriptor *descriptor) {
-    _cleanup_free_ char *name = schema_name(descriptor->name);
-    return reference("schemas", name);
-}
-
-/* Bounds that a double holds exactly; the others say nothing that a reader needs. */
-static bool is_telling(double bound) {
-    return bound > -0x1p53 && bound < 0x1p53;
-}
-
-static void set_number(json_t *schema, const char *key, double value) {
-    json_object_set_new(schema, key, json_integer((json_int_t)value));
-}
-
-static void set_bounds(json_t *schema, const struct field *field, const char *minimum, const char *maximum) {
-    if (is_telling(field->minimum) && (field->minimum > 0 || field->kind != FIELD_STR))
-        set_number(schema, minimum, field->minimum);
-    if (is_telling(field->maximum)) set_number(schema, maximum, field->maximum);
-}
-
-static json_t *text_schema(const struct field *field) {
-    json_t *schema = json_pack("{s:s}", "type", "string");
-    set_bounds(schema, field, "minLength", "maxLength");
-    if ((field->flags & SECRET) != 0) json_object_set_new(schema, "format", json_string("password"));
-    return schema;
-}
-
-static json_t *list_schema(const struct field *field, json_t *items) {
-    json_t *schema = json_pack("{s:s,s:o}", "type", "array", "items", items);
-    set_number(schema, "maxItems", field->maximum);
-    return schema;
-}
-
-static json_t *value_schema(const struct field *field) {
-    json_t *schema;
-    switch (field->kind) {
-    case FIELD_INT:
-        schema = json_pack("{s:s,s:s}", "type", "integer", "format", "int64");
-        set_bounds(schema, field, "minimum", "maximum");
-        return schema;
-    case FIELD_DOUBLE:
-        schema = json_pack("{s:s}", "type", "number");
-        set_bounds(schema, field, "minimum", "maximum");
-        return schema;
-    case FIELD_BOOL:
-        return json_pack("{s:s}", "type", "boolean");
-    case FIELD_TIME:
-        return json_pack("{s:s,s:s}", "type", "string", "format", "date-time");
-    case FIELD_STRINGS:
-        return list_schema(field, json_pack("{s:s}", "type", "string"));
-    case FIELD_OBJECT:
-        return schema_reference(field->record);
-    case FIELD_LIST:
-        return list_schema(field, schema_reference(field->record));
-    default:
-        return text_schema(field);
-    }
-}
-
-static bool is_optional(const struct field *field) {
-    return (field->flags & FIELD_OPTIONAL) != 0;
-}
-
-/* The same, or null. */
-static json_t *nullable(json_t *schema) {
-    json_t *type = json_object_get(schema, "type");
-    if (type == NULL) return json_pack("{s:[o,{s:s}]}", "anyOf", schema, "type", "null");
-    json_object_set_new(schema, "type", json_pack("[O,s]", type, "null"));
-    return schema;
-}
-
-static void add_aliases(
-    json_t *properties, json_t *required, const struct message_descriptor *descriptor, const struct field *field) {
-    for (const struct field_alias *alias = descriptor->aliases; alias->name != NULL; alias++) {
-        if (strcmp(alias->source, field->name) != 0) continue;
-        json_t *schema = json_deep_copy(json_object_get(properties, field->name));
-        json_object_set_new(schema, "description", json_sprintf("The same as %s.", field->name));
-        json_object_set_new(properties, alias->name, schema);
-        if ((field->flags & OMIT) == 0) json_array_append_new(required, json_string(alias->name));
-    }
-}
-
-static json_t *object_schema(const struct message_descriptor *descriptor, json_t *properties, json_t *required) {
-    json_t *schema =
-        json_pack("{s:s,s:s,s:o}", "type", "object", "description", descriptor->description, "properties", properties);
-    if (json_array_size(required) > 0) json_object_set(schema, "required", required);
-    json_decref(required);
-    return schema;
-}
-
-/* As an answer: every field is there, unknown ones are null; only OMIT ones may be missing. */
-static json_t *answer_schema(const struct message_descriptor *descriptor) {
-    json_t *properties = json_object();
-    json_t *required = json_array();
-    for (const struct field *field = descriptor->fields; field->kind != FIELD_END; field++) {
-        if ((field->flags & HIDDEN) != 0 || field->kind == FIELD_BIN) continue;
-        bool is_omitted = (field->flags & OMIT) != 0;
-        json_t *schema = value_schema(field);
-        if (is_optional(field) && !is_omitted) schema = nullable(schema);
-        json_object_set_new(properties, field->name, schema);
-        if (!is_omitted) json_array_append_new(required, json_string(field->name));
-        add_aliases(properties, required, descriptor, field);
-    }
-    return object_schema(descriptor, properties, required);
-}
-
-/* As a request's body: what the path and the caller fill is not in it. */
-static json_t *request_schema(const struct message_descriptor *descriptor) {
-    json_t *properties = json_object();
-    json_t *required = json_array();
-    for (const struct field *field = descriptor->fields; field->kind != FIELD_END; field++) {
-        if ((field->flags & (CALLER | PATH)) != 0 || field->kind == FIELD_BIN) continue;
-        bool is_list = field->kind == FIELD_LIST || field->kind == FIELD_STRINGS;
-        json_t *schema = value_schema(field);
-        if (is_optional(field)) schema = nullable(schema);
-        json_object_set_new(properties, field->name, schema);
-        if (!is_optional(field) && !is_list) json_array_append_new(required, json_string(field->name));
-    }
-    return object_schema(descriptor, properties, required);
-}
-
-/* Adds the schema of an answer and of all records in it. */
-static void add_answer_schemas(json_t *schemas, const struct message_descriptor *descriptor) {
-    _cleanup_free_ char *name = schema_name(descriptor->name);
-    if (json_object_get(schemas, name) != NULL) return;
-    json_object_set_new(schemas, name, answer_schema(descriptor));
-    for (const struct field *field = descriptor->fields; field->kind != FIELD_END; field++) {
-        if (field->record != NULL) add_answer_schemas(schemas, field->record);
-    }
-}
 
 /* --- operations --------------------------------------------------------------------------------------------------- */
 
@@ -225,11 +76,12 @@ static json_t *parameters_of(const struct compiled_route *compiled) {
     for (const struct field *field = compiled->method->request->fields; field->kind != FIELD_END; field++) {
         bool is_key = (field->flags & CALLER) != 0 && strcmp(field->name, "idempotency_key") == 0;
         if (is_key) {
-            add_parameter(parameters, "header", "Idempotency-Key", false, text_schema(field));
+            add_parameter(parameters, "header", "Idempotency-Key", false, schema_of_field(field));
         } else if ((field->flags & PATH) != 0 && field != compiled->fixed_field) {
-            add_parameter(parameters, "path", field->name, true, value_schema(field));
+            add_parameter(parameters, "path", field->name, true, schema_of_field(field));
         } else if ((field->flags & (CALLER | PATH)) == 0 && !has_body) {
-            add_parameter(parameters, "query", field->name, !is_optional(field), value_schema(field));
+            add_parameter(
+                parameters, "query", field->name, (field->flags & FIELD_OPTIONAL) == 0, schema_of_field(field));
         }
     }
     return parameters;
@@ -250,22 +102,22 @@ static void add_request_body(json_t *operation, json_t *schemas, const struct co
     const struct message_descriptor *descriptor = compiled->method != NULL ? compiled->method->request : NULL;
     if (descriptor == NULL || !http_method_has_body(compiled->route->method) || !has_body_fields(descriptor)) return;
     _cleanup_free_ char *name = schema_name(descriptor->name);
-    json_t *schema = request_schema(descriptor);
+    json_t *schema = schema_of_request(descriptor);
     bool is_required = json_object_get(schema, "required") != NULL;
     json_object_set_new(schemas, name, schema);
     json_object_set_new(operation, "requestBody",
-        json_pack("{s:b,s:o}", "required", is_required, "content", json_content(reference("schemas", name))));
+        json_pack("{s:b,s:o}", "required", is_required, "content", json_content(schema_component("schemas", name))));
 }
 
 static void add_error(json_t *responses, const char *status, const char *name, bool is_possible) {
-    if (is_possible) json_object_set_new(responses, status, reference("responses", name));
+    if (is_possible) json_object_set_new(responses, status, schema_component("responses", name));
 }
 
 static json_t *success_schema(json_t *schemas, const struct compiled_route *compiled) {
     if (compiled->method == NULL) return json_loads(compiled->route->answer_schema, 0, NULL);
     const struct message_descriptor *reply =
         compiled->unwrapped != NULL ? compiled->unwrapped->record : compiled->method->reply;
-    add_answer_schemas(schemas, reply);
+    schema_add_answer(schemas, reply);
     return schema_reference(reply);
 }
 
@@ -360,8 +212,8 @@ static json_t *error_responses(void) {
     };
     json_t *responses = json_object();
     for (size_t i = 0; i < ARRAY_SIZE(errors); i++) {
-        json_t *response = json_pack(
-            "{s:s,s:o}", "description", errors[i].description, "content", json_content(reference("schemas", "Error")));
+        json_t *response = json_pack("{s:s,s:o}", "description", errors[i].description, "content",
+            json_content(schema_component("schemas", "Error")));
         if (errors[i].header != NULL)
             json_object_set_new(
                 response, "headers", json_pack("{s:{s:{s:s}}}", errors[i].header, "schema", "type", "string"));

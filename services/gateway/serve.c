@@ -121,6 +121,7 @@ void exchange_end(struct exchange *self) {
         count(self);
         atomic_store(&gateway->last_end_ms, clock_monotonic_ms());
     }
+    answer_trim(&self->answer);
     atomic_fetch_sub(&gateway->in_flight, 1);
     log_debug("%s %s: %d in %lld us", self->request.method_name,
         self->match.route != NULL ? self->match.route->path : "(no route)", self->answer.status,
