@@ -64,7 +64,7 @@ static void select_settings(enum config_process process) {
     settings[count] = (struct setting){ 0 };
 }
 
-/* --- secrets ------------------------------------------------------------------------------------------------------ */
+/* --- secrets ----------------------------------------------------------------------------------------------------- */
 
 static size_t distinct_characters(const char *text) {
     bool seen[256] = { false };
@@ -111,7 +111,7 @@ static int check_secrets(enum config_process process) {
     return error;
 }
 
-/* --- loading ------------------------------------------------------------------------------------------------------ */
+/* --- loading ----------------------------------------------------------------------------------------------------- */
 
 int config_load(enum config_process process, const char *name, const char *purpose, int argc, char **argv) {
     snprintf(process_name, sizeof process_name, "bore-%s", name);

@@ -19,8 +19,7 @@
 #include "common/strbuf.h"
 #include "proto/topics.h"
 
-/* --- publishing -----------------------------------------------------------------------------------------------------
- */
+/* --- publishing -------------------------------------------------------------------------------------------------- */
 
 /* NULL when unset; borrowed from the JSON. */
 static char *text_member(const json_t *object, const char *name) {
@@ -54,8 +53,7 @@ void event_log_publish(struct bus_client *bus, const char *events_json) {
     json_decref(events);
 }
 
-/* --- cursors --------------------------------------------------------------------------------------------------------
- */
+/* --- cursors ----------------------------------------------------------------------------------------------------- */
 
 int event_cursor_parse(const char *text, char *ret_epoch, size_t epoch_size, int64_t *ret_id) {
     const char *dash = text ? strrchr(text, '-') : NULL;

@@ -38,7 +38,7 @@ struct query {
     int parameter_count;
 };
 
-/* --- compiling ---------------------------------------------------------------------------------------------------- */
+/* --- compiling --------------------------------------------------------------------------------------------------- */
 
 static bool is_name_start(char character) {
     return (character >= 'a' && character <= 'z') || character == '_';
@@ -235,7 +235,7 @@ const char *query_sql(const struct query *self) {
     return self->sql;
 }
 
-/* --- running ------------------------------------------------------------------------------------------------------ */
+/* --- running ----------------------------------------------------------------------------------------------------- */
 
 /* The value as PostgreSQL reads it: borrowed from the message, or written into buffer; NULL when unset. */
 static const char *value_text(const struct field *field, const void *message, char buffer[NUMBER_TEXT_SIZE]) {

@@ -15,7 +15,7 @@
 #include "proto/message_json.h"
 #include "services/lib/query.h"
 
-/* --- arrays ------------------------------------------------------------------------------------------------------- */
+/* --- arrays ------------------------------------------------------------------------------------------------------ */
 
 /* Reads one element at text (behind "{" or ","); returns what follows it, or NULL when malformed. */
 static const char *read_element(const char *text, struct strbuf *ret_element, bool *ret_null) {
@@ -45,7 +45,7 @@ int strings_from_array(const struct field *field, void *message, const char *tex
     }
 }
 
-/* --- JSON --------------------------------------------------------------------------------------------------------- */
+/* --- JSON -------------------------------------------------------------------------------------------------------- */
 
 static int record_from_json(const struct field *field, const json_t *value, void *record) {
     struct field_errors errors = { 0 };
@@ -82,7 +82,7 @@ static int nested_from_json(const struct field *field, void *message, const char
     return error;
 }
 
-/* --- rows --------------------------------------------------------------------------------------------------------- */
+/* --- rows -------------------------------------------------------------------------------------------------------- */
 
 void row_mapping_init(struct row_mapping *self, const struct db_result *result,
     const struct message_descriptor *descriptor, const struct message_descriptor *except) {

@@ -52,8 +52,7 @@ struct revocation_set {
     bool rebuilding;
 };
 
-/* --- the set --------------------------------------------------------------------------------------------------------
- */
+/* --- the set ----------------------------------------------------------------------------------------------------- */
 
 static size_t hash_of(const char *text) {
     uint64_t hash = 14695981039346656037u; /* FNV-1a */
@@ -101,8 +100,7 @@ static void set_release(struct session_set *self) {
     *self = (struct session_set){ 0 };
 }
 
-/* --- asking ---------------------------------------------------------------------------------------------------------
- */
+/* --- asking ------------------------------------------------------------------------------------------------------ */
 
 static void add_session(struct revocation_set *self, const char *session) {
     if (self->rebuilding && self->rebuilt.count < SESSIONS_MAX) set_add(&self->rebuilt, session);
@@ -161,8 +159,7 @@ static bool ask(struct revocation_set *self) {
     return more;
 }
 
-/* --- the thread ------------------------------------------------------------------------------------------------------
- */
+/* --- the thread -------------------------------------------------------------------------------------------------- */
 
 /* Waits until the time; false when the thread shall end. */
 static bool wait_until(struct revocation_set *self, int64_t until_ms) {
@@ -222,8 +219,7 @@ void revocations_free(struct revocation_set *self) {
     free(self);
 }
 
-/* --- answering -------------------------------------------------------------------------------------------------------
- */
+/* --- answering --------------------------------------------------------------------------------------------------- */
 
 int revocations_check_cached(struct revocation_set *self, const struct token_claims *claims) {
     int64_t now = clock_monotonic_ms();

@@ -37,8 +37,7 @@ enum {
 
 enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
-/* --- offered to services ---------------------------------------------------------------------------------------------
- */
+/* --- offered to services ----------------------------------------------------------------------------------------- */
 
 void service_database_options(const char *name, struct db_options *ret_options) {
     static char application_name[64];
@@ -57,8 +56,7 @@ int service_database_share(int of_20) {
     return share < 1 ? 1 : (int)share;
 }
 
-/* --- signals
- * ---------------------------------------------------------------------------------------------------------- */
+/* --- signals ----------------------------------------------------------------------------------------------------- */
 
 static int open_signals(void) {
     sigset_t signals;
@@ -82,8 +80,7 @@ static bool wait_for_end(int signal_fd, int wake_fd, int64_t milliseconds) {
     return items[0].revents && read(signal_fd, &information, sizeof information) == sizeof information;
 }
 
-/* --- start
- * ------------------------------------------------------------------------------------------------------------ */
+/* --- start ------------------------------------------------------------------------------------------------------- */
 
 enum { DATABASE_READY = 0, DATABASE_STOPPED = 1 };
 
@@ -155,8 +152,7 @@ static int run_begin(struct service_run *run) {
     return 0;
 }
 
-/* --- run and end
- * -------------------------------------------------------------------------------------------------------- */
+/* --- run and end ------------------------------------------------------------------------------------------------- */
 
 static void publish_counters(struct service_run *run) {
     for (size_t i = 0; i < run->lane_count; i++)

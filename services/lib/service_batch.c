@@ -54,8 +54,7 @@ static void batch_add(struct batch *self, struct job *job, void *request) {
     self->count++;
 }
 
-/* --- reading rows ---------------------------------------------------------------------------------------------------
- */
+/* --- reading rows ------------------------------------------------------------------------------------------------ */
 
 /* The mapping of a reply's fields, made once for each kind of reply in the result. */
 enum { REPLY_KINDS_MAX = 16 };
@@ -122,8 +121,7 @@ static void answer_from_result(struct worker *self, struct batch *batch, const s
     log_set_request_id(NULL);
 }
 
-/* --- running --------------------------------------------------------------------------------------------------------
- */
+/* --- running ----------------------------------------------------------------------------------------------------- */
 
 static void answer_all(struct worker *self, const struct batch *batch, int code, int64_t retry_after) {
     for (size_t i = 0; i < batch->count; i++) {

@@ -35,8 +35,7 @@ struct bus_side {
     struct counter *drops;
 };
 
-/* --- sending --------------------------------------------------------------------------------------------------------
- */
+/* --- sending ----------------------------------------------------------------------------------------------------- */
 
 /* Two frames, both or none. 0, or -EAGAIN when the bus takes nothing now. */
 static int send_frames(void *socket, const void *head, size_t head_size, const struct strbuf *frame) {
@@ -133,8 +132,7 @@ static void send_answers(struct bus_side *self) {
     }
 }
 
-/* --- receiving ------------------------------------------------------------------------------------------------------
- */
+/* --- receiving --------------------------------------------------------------------------------------------------- */
 
 static struct lane *find_lane(struct service_run *run, const char *name) {
     for (size_t i = 0; i < run->lane_count; i++)
@@ -234,8 +232,7 @@ static bool receive(struct service_run *run) {
     return true;
 }
 
-/* --- the thread -----------------------------------------------------------------------------------------------------
- */
+/* --- the thread -------------------------------------------------------------------------------------------------- */
 
 static void turn(struct bus_side *self) {
     struct service_run *run = self->run;

@@ -76,7 +76,7 @@ void outbox_put(struct outbox *self, struct job_list *jobs); /* takes them all; 
 void outbox_take(struct outbox *self, struct job_list *ret_jobs);
 void outbox_wake(struct outbox *self);
 
-/* --- routes (service_route.c) ------------------------------------------------------------------------------------- */
+/* --- routes (service_route.c) ------------------------------------------------------------------------------------ */
 
 struct service_run;
 
@@ -116,7 +116,7 @@ struct route *routes_find(const struct routes *self, int method);
 /* Counts one answered request; code is 0 or an ERR_ code. */
 void route_count(struct route *self, int code, int64_t microseconds);
 
-/* --- lanes (service_lane.c) --------------------------------------------------------------------------------------- */
+/* --- lanes (service_lane.c) -------------------------------------------------------------------------------------- */
 
 struct lane {
     struct service_run *run;
@@ -143,7 +143,7 @@ void lane_stop(struct lane *self);
 bool lane_join(struct lane *self);
 void lane_release(struct lane *self);
 
-/* --- answering ---------------------------------------------------------------------------------------------------- */
+/* --- answering --------------------------------------------------------------------------------------------------- */
 
 /* A worker thread's: what handlers see, and what only the skeleton needs. `context` comes first. */
 struct worker {
@@ -181,8 +181,7 @@ void publish_events(struct service_context *context, const struct db_result *res
 /* Frees what service_fail kept. */
 void context_clear_error(struct service_context *self);
 
-/* --- the process (service.c, service_bus.c, service_timer.c) --------------------------------------------------------
- */
+/* --- the process (service.c, service_bus.c, service_timer.c) ----------------------------------------------------- */
 
 struct service_run {
     const struct service *service;

@@ -14,8 +14,7 @@
 #include "common/memory.h"
 #include "services/lib/service_internal.h"
 
-/* --- one job -------------------------------------------------------------------------------------------------------
- */
+/* --- one job ----------------------------------------------------------------------------------------------------- */
 
 void job_free(struct job *self) {
     if (!self) return;
@@ -77,8 +76,7 @@ void job_refuse(struct job *self, int code, int64_t retry_after) {
     job_answer(self, code, NULL, &error);
 }
 
-/* --- lists ---------------------------------------------------------------------------------------------------------
- */
+/* --- lists ------------------------------------------------------------------------------------------------------- */
 
 void job_list_append(struct job_list *self, struct job *job) {
     job->next = NULL;
@@ -118,8 +116,7 @@ static void job_list_move(struct job_list *from, struct job_list *to) {
     *from = (struct job_list){ 0 };
 }
 
-/* --- outbox --------------------------------------------------------------------------------------------------------
- */
+/* --- outbox ------------------------------------------------------------------------------------------------------ */
 
 int outbox_init(struct outbox *self) {
     *self = (struct outbox){ .event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK) };

@@ -22,8 +22,7 @@
 
 enum { JOIN_STEP_MS = 2 };
 
-/* --- threads --------------------------------------------------------------------------------------------------------
- */
+/* --- threads ----------------------------------------------------------------------------------------------------- */
 
 int thread_start(pthread_t *ret_thread, const char *name, void *(*function)(void *), void *argument) {
     char short_name[16]; /* the kernel's limit, with the NUL */
@@ -56,8 +55,7 @@ void monotonic_condition_wait(pthread_cond_t *condition, pthread_mutex_t *mutex,
     pthread_cond_timedwait(condition, mutex, &until);
 }
 
-/* --- the queue ------------------------------------------------------------------------------------------------------
- */
+/* --- the queue --------------------------------------------------------------------------------------------------- */
 
 void lane_put(struct lane *self, struct job_list *jobs) {
     struct job_list refused = { 0 };
@@ -132,8 +130,7 @@ static void *run_thread(void *argument) {
     return NULL;
 }
 
-/* --- life -----------------------------------------------------------------------------------------------------------
- */
+/* --- life -------------------------------------------------------------------------------------------------------- */
 
 int lane_start(struct lane *self, struct service_run *run, const struct service_lane *spec) {
     char labels[80], name[64];

@@ -28,8 +28,7 @@ static bool has_lane(const struct service *service, const char *name) {
     return false;
 }
 
-/* --- building ------------------------------------------------------------------------------------------------------
- */
+/* --- building ---------------------------------------------------------------------------------------------------- */
 
 static size_t count_routes(const struct service *service) {
     size_t count = service->ping_method ? 1 : 0;
@@ -139,8 +138,7 @@ void routes_release(struct routes *self) {
     *self = (struct routes){ 0 };
 }
 
-/* --- using ---------------------------------------------------------------------------------------------------------
- */
+/* --- using ------------------------------------------------------------------------------------------------------- */
 
 /* A few dozen at most: a walk costs less than the allocation of the request. */
 struct route *routes_find(const struct routes *self, int method) {

@@ -15,8 +15,7 @@
 
 enum { PING_MS = 500 };
 
-/* --- the context ---------------------------------------------------------------------------------------------------
- */
+/* --- the context ------------------------------------------------------------------------------------------------- */
 
 void worker_init(struct worker *self, struct service_run *run) {
     *self = (struct worker){ .run = run,
@@ -64,8 +63,7 @@ void worker_answer(struct worker *self, struct job *job, int code, const void *r
     context_clear_error(&self->context);
 }
 
-/* --- one request ----------------------------------------------------------------------------------------------------
- */
+/* --- one request ------------------------------------------------------------------------------------------------- */
 
 static int answer_ping(struct worker *self, struct ping_reply *ret_reply) {
     static const struct db_statement ping = { .name = "ping", .sql = "SELECT 1" };

@@ -20,8 +20,7 @@
 
 enum { TOKEN_SIZE_MAX = 4096, HEADER_SIZE_MAX = 512, TOKEN_RANDOM_BYTES = 12 };
 
-/* --- issuing --------------------------------------------------------------------------------------------------------
- */
+/* --- issuing ----------------------------------------------------------------------------------------------------- */
 
 static int add_claims(jwt_t *jwt, const struct token_claims *claims) {
     char random[2 * TOKEN_RANDOM_BYTES + 1];
@@ -44,8 +43,7 @@ char *token_issue(const char *secret, const struct token_claims *claims) {
     return token;
 }
 
-/* --- the header ------------------------------------------------------------------------------------------------------
- */
+/* --- the header -------------------------------------------------------------------------------------------------- */
 
 /* The value of a character of base64url (RFC 4648 section 5), or -1. */
 static int base64url_value(char character) {
@@ -97,8 +95,7 @@ static bool has_our_form(const char *token) {
     return is_hs256(token, (size_t)(payload - token));
 }
 
-/* --- claims
- * ----------------------------------------------------------------------------------------------------------- */
+/* --- claims ------------------------------------------------------------------------------------------------------ */
 
 static bool read_text(const json_t *claims, const char *name, char *ret_text, size_t room) {
     const json_t *value = json_object_get(claims, name);

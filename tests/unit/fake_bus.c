@@ -75,8 +75,7 @@ void fake_bus_free(struct fake_bus *self) {
     free(self);
 }
 
-/* --- from the worker -------------------------------------------------------------------------------------------------
- */
+/* --- from the worker --------------------------------------------------------------------------------------------- */
 
 static void on_hello(struct fake_bus *self, zmq_msg_t *frame) {
     message_release(&worker_hello_descriptor, &self->hello);
@@ -170,8 +169,7 @@ size_t fake_bus_position(struct fake_bus *self, int64_t correlation) {
     return (size_t)(find_answer(self, correlation) - self->answers);
 }
 
-/* --- to the worker ---------------------------------------------------------------------------------------------------
- */
+/* --- to the worker ----------------------------------------------------------------------------------------------- */
 
 int64_t fake_bus_add_raw(struct fake_bus *self, int method, const void *body, size_t size, int64_t budget_ms) {
     struct bus_request *request = message_list_add(message_field(&request_batch_descriptor, "requests"), &self->batch);
@@ -209,8 +207,7 @@ void fake_bus_send(struct fake_bus *self, const char *lane) {
     message_release(&request_batch_descriptor, &self->batch);
 }
 
-/* --- publications
- * ----------------------------------------------------------------------------------------------------- */
+/* --- publications ------------------------------------------------------------------------------------------------ */
 
 bool fake_bus_wait_publication(struct fake_bus *self, const char *prefix, int milliseconds,
     const struct message_descriptor *descriptor, void *ret_message) {

@@ -37,8 +37,7 @@ static int teardown(void **state) {
     return 0;
 }
 
-/* --- compiling
- * -------------------------------------------------------------------------------------------------------- */
+/* --- compiling --------------------------------------------------------------------------------------------------- */
 
 static void assert_compiled(const char *sql, const char *expected) {
     struct query *query = query_new("test", sql, renew);
@@ -89,8 +88,7 @@ static void test_misspelled_names_are_refused(void **state) {
     query_free(NULL);
 }
 
-/* --- values
- * ------------------------------------------------------------------------------------------------------------ */
+/* --- values ------------------------------------------------------------------------------------------------------ */
 
 static struct db_result *run(
     const char *name, const char *sql, const struct message_descriptor *descriptor, const void *request) {
@@ -187,8 +185,7 @@ static void test_batch(void **state) {
     query_free(query);
 }
 
-/* --- rows
- * -------------------------------------------------------------------------------------------------------------- */
+/* --- rows -------------------------------------------------------------------------------------------------------- */
 
 static int fill(const char *sql, const struct message_descriptor *descriptor, void *message) {
     _cleanup_db_result_ struct db_result *result = NULL;

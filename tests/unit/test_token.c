@@ -27,8 +27,7 @@ static const char good_payload[] = "{\"user_id\":\"user_1\",\"email\":\"a@b.c\",
                                    "\"exp\":1700001000,\"jti\":\"sess_1.abcdef01\"}";
 static const char good_header[] = "{\"alg\":\"HS256\",\"typ\":\"JWT\"}";
 
-/* --- making tokens by hand
- * -------------------------------------------------------------------------------------------- */
+/* --- making tokens by hand --------------------------------------------------------------------------------------- */
 
 static void append_base64url(struct strbuf *out, const void *data, size_t size) {
     char *text = xmalloc(4 * ((size + 2) / 3) + 1);
@@ -69,8 +68,7 @@ static struct token_claims sample(void) {
         .expires_at = now + 10 };
 }
 
-/* --- tests
- * ------------------------------------------------------------------------------------------------------------ */
+/* --- tests ------------------------------------------------------------------------------------------------------- */
 
 static void test_round_trip(void **state) {
     (void)state;
@@ -222,8 +220,7 @@ static void test_session_that_cannot_be_issued(void **state) {
     assert_null(token_issue(secret, &claims));
 }
 
-/* --- the cache
- * -------------------------------------------------------------------------------------------------------- */
+/* --- the cache --------------------------------------------------------------------------------------------------- */
 
 static char *issue_for(int number, int64_t seconds) {
     struct token_claims claims = sample();
