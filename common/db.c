@@ -43,8 +43,9 @@ struct db *db_new(const struct db_options *options) {
         .application_name = xstrdup_or_null(options->application_name),
         .statement_timeout_ms = options->statement_timeout_ms,
     };
+    /* Without jit: statements here are small and many, and compiling one takes longer than running it. */
     self->session_options = xasprintf("-c statement_timeout=%d -c idle_in_transaction_session_timeout=%d"
-                                      " -c search_path=pg_catalog -c client_min_messages=warning"
+                                      " -c search_path=pg_catalog -c client_min_messages=warning -c jit=off"
                                       " -c TimeZone=UTC -c DateStyle=ISO",
         options->statement_timeout_ms, IDLE_IN_TRANSACTION_MS);
     return self;
