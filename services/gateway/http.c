@@ -288,7 +288,8 @@ struct http_server *http_start(struct gateway *gateway, const char *listen, int 
     mg_init_library(MG_FEATURES_DEFAULT);
     struct mg_context *context = mg_start2(&setup, &error);
     if (context == NULL) {
-        *ret_complaint = xasprintf("cannot listen on %s: %s", listen, text[0] != '\0' ? text : strerror(errno));
+        *ret_complaint = xasprintf("cannot listen on %s: %s (is the port in use, or the address not this machine's?)",
+            listen, text[0] != '\0' ? text : strerror(errno));
         mg_exit_library();
         return NULL;
     }

@@ -12,7 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/crypto.h"
 #include "common/memory.h"
 #include "gen/version.h"
 #include "services/gateway/exchange.h"
@@ -21,7 +20,6 @@
 struct openapi {
     char *text;
     size_t size;
-    char etag[40];
 };
 
 static const char description[] =
@@ -253,9 +251,6 @@ struct openapi *openapi_new(struct router *router) {
     json_decref(document);
     if (self->text == NULL) self->text = xstrdup("{}");
     self->size = strlen(self->text);
-    char hash[65];
-    sha256_hex(self->text, self->size, hash);
-    snprintf(self->etag, sizeof(self->etag), "\"%.32s\"", hash);
     return self;
 }
 
@@ -272,7 +267,6 @@ const char *openapi_text(const struct openapi *self) {
 void openapi_serve(struct exchange *exchange) {
     const struct openapi *self = exchange->gateway->openapi;
     answer_json(&exchange->answer, 200);
-    answer_header(&exchange->answer, "ETag", self->etag);
     exchange->answer.content = self->text;
     exchange->answer.content_size = self->size;
 }

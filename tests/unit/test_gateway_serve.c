@@ -411,6 +411,38 @@ static void test_methods_and_paths(void **state) {
     assert_false(has_header("Access-Control"));
 }
 
+/* The value of a counter, or -1; of a histogram, how often it was told. */
+static double counted(const char *name, const char *labels) {
+    struct counters counters;
+    double value = -1;
+    counters_snapshot("gateway", 1, &counters);
+    for (size_t i = 0; i < counters.values_count; i++) {
+        const struct counter_value *one = &counters.values[i];
+        if (strcmp(one->name, name) != 0 || strcmp(one->labels, labels) != 0) continue;
+        value = one->buckets != NULL ? strtod(strrchr(one->buckets, ':') + 1, NULL) : one->value;
+    }
+    message_release(&counters_descriptor, &counters);
+    return value;
+}
+
+static void test_counting(void **state) {
+    (void)state;
+    static const char total[] = "bore_api_requests_total";
+    static const char route[] = "method=\"DELETE\",route=\"/api/auth/sessions/{session_id}\",status=\"401\"";
+    static const char unknown[] = "method=\"OTHER\",route=\"unmatched\",status=\"404\"";
+    const struct headers headers = { .bytes = 0 };
+    assert_true(counted(total, route) < 0);
+    for (int i = 0; i < 3; i++)
+        serve("DELETE /api/v1/auth/sessions/sess_1", &headers, "");
+    assert_true(counted(total, route) == 3);
+    assert_true(counted("bore_api_response_time_seconds", "route=\"/api/auth/sessions/{session_id}\"") == 3);
+    serve("BREW /some/path", &headers, "");
+    serve("BREW /another/path", &headers, "");
+    assert_true(counted(total, unknown) == 2);
+    serve("GET /livez", &headers, "");
+    assert_true(counted(total, "method=\"GET\",route=\"/livez\",status=\"200\"") < 0);
+}
+
 static void test_request_ids(void **state) {
     (void)state;
     struct headers headers = { .request_id = "mine-1" };
@@ -501,6 +533,7 @@ int main(void) {
         cmocka_unit_test_setup(test_refreshing_renews_a_cookie_that_was_there, reset),
         cmocka_unit_test_setup(test_idempotency_keys, reset),
         cmocka_unit_test_setup(test_methods_and_paths, reset),
+        cmocka_unit_test_setup(test_counting, reset),
         cmocka_unit_test_setup(test_request_ids, reset),
         cmocka_unit_test_setup(test_a_class_keeps_to_its_limit, reset),
         cmocka_unit_test_setup(test_health, reset),
