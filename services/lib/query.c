@@ -31,6 +31,7 @@ struct parameter {
 
 struct query {
     const char *name;
+    bool is_batch;
     char *sql;
     const struct message_descriptor *requests[REQUESTS_MAX];
     size_t request_count;
@@ -146,7 +147,9 @@ static int resolve(struct query *self, struct parameter *parameter) {
         parameter->constant = config_text(parameter->name + sizeof prefix - 1);
         return parameter->constant ? 0 : complain(self, parameter->name, "is no setting of this process");
     }
-    if (parameter->kind == PARAMETER_FIELD_ARRAY && strcmp(parameter->name, "method") == 0) {
+    if (self->is_batch != (parameter->kind == PARAMETER_FIELD_ARRAY))
+        return complain(self, parameter->name, self->is_batch ? "lacks its [] in a batch" : "is no array here: no []");
+    if (self->is_batch && strcmp(parameter->name, "method") == 0) {
         parameter->kind = PARAMETER_METHOD_ARRAY;
         return 0;
     }
@@ -209,10 +212,12 @@ static int compile(struct query *self, const char *text) {
     return 0;
 }
 
-struct query *query_new(const char *name, const char *sql, const struct message_descriptor *const *requests) {
+static struct query *new_query(
+    const char *name, const char *sql, const struct message_descriptor *const *requests, bool is_batch) {
     struct query *self = xcalloc(1, sizeof *self);
     self->name = name;
-    for (; requests && requests[self->request_count]; self->request_count++) {
+    self->is_batch = is_batch;
+    for (; requests[self->request_count]; self->request_count++) {
         assert(self->request_count < REQUESTS_MAX);
         self->requests[self->request_count] = requests[self->request_count];
     }
@@ -221,6 +226,15 @@ struct query *query_new(const char *name, const char *sql, const struct message_
         return NULL;
     }
     return self;
+}
+
+struct query *query_new(const char *name, const char *sql, const struct message_descriptor *request) {
+    const struct message_descriptor *const requests[] = { request, NULL };
+    return new_query(name, sql, requests, false);
+}
+
+struct query *query_new_batch(const char *name, const char *sql, const struct message_descriptor *const *requests) {
+    return new_query(name, sql, requests, true);
 }
 
 void query_free(struct query *self) {
@@ -271,12 +285,12 @@ static void add_field(struct db_params *params, const struct field *field, const
 }
 
 int query_run(const struct query *self, struct db *db, const void *request, struct db_result **ret_result) {
+    assert(!self->is_batch);
     char buffers[DB_PARAMS_MAX][NUMBER_TEXT_SIZE];
     _cleanup_db_params_ struct db_params params;
     db_params_init(&params);
     for (int i = 0; i < self->parameter_count; i++) {
         const struct parameter *parameter = &self->parameters[i];
-        assert(parameter->kind == PARAMETER_FIELD || parameter->kind == PARAMETER_CONSTANT);
         if (parameter->kind == PARAMETER_CONSTANT) {
             db_params_add_text(&params, parameter->constant);
         } else {
@@ -324,7 +338,7 @@ static void add_batch_parameter(struct batch *batch, const struct parameter *par
 
 int query_run_batch(const struct query *self, struct db *db, const struct message_descriptor *const *descriptors,
     const int *method_ids, const void *const *requests, size_t count, struct db_result **ret_result) {
-    assert(count > 0 && count <= QUERY_BATCH_MAX);
+    assert(self->is_batch && count > 0 && count <= QUERY_BATCH_MAX);
     _cleanup_free_ const char **texts = xcalloc(count, sizeof *texts);
     _cleanup_free_ char(*buffers)[NUMBER_TEXT_SIZE] = xcalloc(count, sizeof *buffers);
     struct batch batch = { self, descriptors, method_ids, requests, count, texts, buffers };

@@ -20,10 +20,11 @@ struct query;
 
 enum { QUERY_BATCH_MAX = 1024 };
 
-/* requests: NULL-terminated descriptors whose fields may be named; NULL for a statement without fields (settings only).
- * With several, each name must be a field of at least one. name must be unique in the process; name and the
- * descriptors are borrowed for good. NULL after logging an error. */
-struct query *query_new(const char *name, const char *sql, const struct message_descriptor *const *requests);
+/* For query_run: request is the descriptor whose fields may be named; NULL for a statement without fields (settings
+ * only). name must be unique in the process; name and descriptor are borrowed for good. NULL after logging an error. */
+struct query *query_new(const char *name, const char *sql, const struct message_descriptor *request);
+/* For query_run_batch: requests are NULL-terminated descriptors; each name must be a field of at least one. */
+struct query *query_new_batch(const char *name, const char *sql, const struct message_descriptor *const *requests);
 void query_free(struct query *self);
 /* The text with $1, $2 … instead of names. Borrowed. */
 const char *query_sql(const struct query *self);

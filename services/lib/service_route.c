@@ -73,8 +73,7 @@ static int add_query(struct routes *self, const struct service *service, const s
     if (error) return error;
     route->spec = spec;
     snprintf(route->name, sizeof route->name, "%s", route->method->request->name);
-    const struct message_descriptor *requests[] = { route->method->request, NULL };
-    route->query = query_new(route->name, spec->sql, requests);
+    route->query = query_new(route->name, spec->sql, route->method->request);
     if (!route->query) return -EINVAL;
     error = find_reply_field(route, spec->into, FIELD_OBJECT, &route->into);
     return error ? error : find_reply_field(route, spec->list, FIELD_LIST, &route->list);
@@ -95,7 +94,7 @@ static int add_batch(struct routes *self, const struct service *service, const s
         requests[i] = route->method->request;
         route->batch = plan;
     }
-    plan->query = query_new(plan->name, spec->sql, requests);
+    plan->query = query_new_batch(plan->name, spec->sql, requests);
     return plan->query ? 0 : -EINVAL;
 }
 

@@ -19,7 +19,7 @@
 
 static struct db *db;
 
-static const struct message_descriptor *const renew[] = { &server_renew_descriptor, NULL };
+static const struct message_descriptor *const renew = &server_renew_descriptor;
 static const struct message_descriptor *const reports[] = { &tunnel_connected_descriptor,
     &tunnel_disconnected_descriptor, NULL };
 
@@ -77,14 +77,15 @@ static void test_names_inside_of_literals_are_left_alone(void **state) {
 static void test_misspelled_names_are_refused(void **state) {
     (void)state;
     static const char *const wrong[] = { "SELECT :idd", "SELECT :config.no_such", "SELECT :config.db_password",
-        "SELECT :nosuch[]", "SELECT :config", "SELECT :method" };
+        "SELECT :nosuch[]", "SELECT :config", "SELECT :method", "SELECT :id[]", "SELECT :method[]" };
     for (size_t i = 0; i < ARRAY_SIZE(wrong); i++)
         assert_null(query_new("test", wrong[i], renew));
     assert_null(query_new("test", "SELECT :id", NULL));
-    static const struct message_descriptor *const batch[] = { &request_batch_descriptor, NULL };
-    assert_null(query_new("test", "SELECT :requests", batch));
+    assert_null(query_new("test", "SELECT :requests", &request_batch_descriptor));
+    assert_null(query_new_batch("test", "SELECT :nosuch[]", reports));
+    assert_null(query_new_batch("test", "SELECT :instance_id", reports)); /* not of one, but of all */
     static const struct message_descriptor *const revoked[] = { &user_revoked_event_descriptor, NULL };
-    assert_null(query_new("test", "SELECT :session_ids[]", revoked));
+    assert_null(query_new_batch("test", "SELECT :session_ids[]", revoked));
     query_free(NULL);
 }
 
@@ -92,8 +93,7 @@ static void test_misspelled_names_are_refused(void **state) {
 
 static struct db_result *run(
     const char *name, const char *sql, const struct message_descriptor *descriptor, const void *request) {
-    const struct message_descriptor *const requests[] = { descriptor, NULL };
-    struct query *query = query_new(name, sql, requests);
+    struct query *query = query_new(name, sql, descriptor);
     struct db_result *result = NULL;
     assert_non_null(query);
     db_set_deadline(db, clock_monotonic_ms() + 2000);
@@ -158,7 +158,7 @@ static void test_settings_as_parameters(void **state) {
 
 static void test_batch(void **state) {
     (void)state;
-    struct query *query = query_new("batch",
+    struct query *query = query_new_batch("batch",
         "SELECT r.ord, r.method, r.instance, r.port, r.reason, :config.server_lease_ms::bigint AS lease FROM "
         "unnest(:method[]::integer[], :instance_id[]::text[], :remote_port[]::integer[], :reason[]::text[]) WITH "
         "ORDINALITY "
