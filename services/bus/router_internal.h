@@ -152,6 +152,6 @@ int batch_send(struct router *router, struct batch *self, struct worker *worker)
 /* Answers what is open, gives credits back, takes the batch out of where it is and frees it. */
 void batch_fail(struct router *router, struct batch *self, int error);
 void batch_on_reply(struct router *router, zmq_msg_t *identity, uint64_t number, zmq_msg_t *frame);
-void batch_on_timer(void *router, struct timer_entry *entry);
+void batch_on_timer(void *user_data, struct timer_entry *entry);
 
 #endif

@@ -85,6 +85,22 @@ static bool read_binary(struct cursor *self, const unsigned char **ret_data, siz
     return true;
 }
 
+/* Of a two's complement number of so many bytes. */
+static int64_t with_sign(uint64_t number, size_t size) {
+    switch (size) {
+    case 1:
+        return (int8_t)number;
+    case 2:
+        return (int16_t)number;
+    case 4:
+        return (int32_t)number;
+    default:
+        return (int64_t)number;
+    }
+}
+
+static const unsigned char int_sizes[] = { 1, 2, 4, 8 }; /* by the format's last two bits */
+
 static bool read_int(struct cursor *self, int64_t *ret_value) {
     if (cursor_left(self) == 0) return false;
     unsigned first = *self->at;
@@ -95,15 +111,10 @@ static bool read_int(struct cursor *self, int64_t *ret_value) {
     }
     bool is_unsigned = first >= 0xcc && first <= 0xcf;
     if (!is_unsigned && !(first >= 0xd0 && first <= 0xd3)) return false;
-    size_t size = (size_t)1 << (first & 3);
+    size_t size = int_sizes[first & 3];
     uint64_t number;
-    if (!read_number(self, size, &number)) return false;
-    if (is_unsigned) {
-        if (number > INT64_MAX) return false;
-    } else if (size < 8 && (number >> (8 * size - 1)) != 0) {
-        number |= UINT64_MAX << (8 * size);
-    }
-    *ret_value = (int64_t)number;
+    if (!read_number(self, size, &number) || (is_unsigned && number > INT64_MAX)) return false;
+    *ret_value = is_unsigned ? (int64_t)number : with_sign(number, size);
     return true;
 }
 
@@ -296,7 +307,7 @@ void bus_budget_set(unsigned char *value, int64_t budget_ms) {
         if (number < first) *value = (unsigned char)number;
         return;
     }
-    size_t size = (size_t)1 << (first & 3);
+    size_t size = int_sizes[first & 3];
     struct cursor cursor = { .start = value, .at = value, .end = value + 1 + size };
     int64_t present;
     if (!read_int(&cursor, &present) || present < 0 || (uint64_t)present <= number) return;

@@ -5,7 +5,8 @@
  *
  * First the bus by itself: prepared batches of 1, 8, 32 and 256 requests, a few of them under way at a time. Then the
  * whole path: 1, 16 and 64 threads that each wait for their answer, through the bus client. Printed: requests/s, the
- * processor time of the bus and of this process a request, and how many requests a batch had.
+ * processor time of the bus and of this process a request, and how many requests a batch had. "Paced" callers pause 5
+ * ms after each answer, as those of a process that has other things to do.
  */
 #include <pthread.h>
 #include <signal.h>
@@ -135,6 +136,7 @@ struct caller {
     pthread_t thread;
     struct bus_client *client;
     int64_t end_ms;
+    int64_t pause_ms;
     uint64_t calls;
     uint64_t failures;
     int64_t waited_us;
@@ -155,11 +157,12 @@ static void *call_on(void *argument) {
         }
         self->calls++;
         self->waited_us += clock_monotonic_us() - start_us;
+        if (self->pause_ms > 0) sleep_ms(self->pause_ms);
     }
     return NULL;
 }
 
-static void measure_client(const char *url, int threads) {
+static void measure_client(const char *url, int threads, int64_t pause_ms) {
     static struct caller callers[THREADS_MAX];
     struct bus_client *client = bus_client_new(url, "");
     struct measure measure;
@@ -169,7 +172,7 @@ static void measure_client(const char *url, int threads) {
     sleep_ms(200);
     begin(&measure);
     for (int i = 0; i < threads; i++) {
-        callers[i] = (struct caller){ .client = client, .end_ms = clock_monotonic_ms() + run_ms };
+        callers[i] = (struct caller){ .client = client, .end_ms = clock_monotonic_ms() + run_ms, .pause_ms = pause_ms };
         pthread_create(&callers[i].thread, NULL, call_on, &callers[i]);
     }
     for (int i = 0; i < threads; i++) {
@@ -178,7 +181,7 @@ static void measure_client(const char *url, int threads) {
         failures += callers[i].failures;
         waited_us += callers[i].waited_us;
     }
-    snprintf(label, sizeof(label), "client, %d threads", threads);
+    snprintf(label, sizeof(label), "client, %d threads%s", threads, pause_ms > 0 ? ", paced" : "");
     end(&measure, label, calls > 0 ? waited_us / (int64_t)calls : 0);
     if (failures > 0) printf("  %llu of %llu calls failed\n", (unsigned long long)failures, (unsigned long long)calls);
     bus_client_free(client);
@@ -195,7 +198,8 @@ int main(int argc, char **argv) {
     sleep_ms(500);
     measure_bus(url);
     for (size_t i = 0; i < ARRAY_SIZE(threads); i++)
-        measure_client(url, threads[i]);
+        measure_client(url, threads[i], 0);
+    measure_client(url, THREADS_MAX, 5);
     bus_worker_free(worker);
     bus_process_end(bus_process, SIGTERM);
     bus_url_free(url);

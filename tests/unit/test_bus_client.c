@@ -1,5 +1,5 @@
 /*
- * test_bus_client.c: calls, publications and subscriptions through a real bus (in a thread) and real sockets.
+ * test_bus_client.c: calls through a real bus (in a thread) and real sockets.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -16,7 +16,6 @@
 #include "common/log.h"
 #include "common/memory.h"
 #include "services/lib/bus_client.h"
-#include "services/lib/counters.h"
 #include "tests/unit/bus_thread.h"
 #include "tests/unit/bus_worker.h"
 
@@ -338,95 +337,6 @@ static void test_free_ends_calls(void **state) {
     bus_worker_free(worker);
 }
 
-/* --- publications ---------------------------------------------------------------------------------------------------
- */
-
-struct inbox {
-    _Atomic int count;
-    _Atomic int out_of_order;
-    _Atomic int foreign;
-    char prefix[20];
-    int64_t last;
-};
-
-static void on_message(void *user_data, const char *topic, const void *frame, size_t size) {
-    struct inbox *inbox = user_data;
-    int64_t number;
-    if (strncmp(topic, inbox->prefix, strlen(inbox->prefix)) != 0) inbox->foreign++;
-    if (size != sizeof(number)) return; /* the bus's own counters */
-    memcpy(&number, frame, sizeof(number));
-    if (number != inbox->last + 1) inbox->out_of_order++;
-    inbox->last = number;
-    inbox->count++;
-}
-
-static void await(_Atomic int *count, int wanted) {
-    for (int i = 0; i < 500 && *count < wanted; i++)
-        sleep_ms(10);
-    assert_int_equal(*count, wanted);
-}
-
-static void test_publish_and_subscribe(void **state) {
-    static struct inbox all, status, counters;
-    struct bus_client *other = bus_client_new(world.url, "");
-    (void)state;
-    all = (struct inbox){ .prefix = "event." };
-    status = (struct inbox){ .prefix = "event.status" };
-    counters = (struct inbox){ .prefix = "counters." };
-    assert_int_equal(bus_subscribe(other, "event.", on_message, &all), 0);
-    assert_int_equal(bus_subscribe(world.client, "event.status", on_message, &status), 0);
-    assert_int_equal(bus_subscribe(other, "counters.", on_message, &counters), 0);
-    sleep_ms(300); /* until the subscriptions have arrived */
-    for (int64_t number = 1; number <= 1000; number++) {
-        bus_publish(world.client, "event.status", &number, sizeof(number));
-        if (number % 100 == 0) sleep_ms(1);
-    }
-    await(&all.count, 1000);
-    await(&status.count, 1000);
-    int64_t number = 1001;
-    bus_publish(world.client, "event.created", &number, sizeof(number));
-    await(&all.count, 1001);
-    assert_int_equal(status.count, 1000);
-    assert_int_equal(counters.count, 0);
-    assert_int_equal(all.out_of_order + status.out_of_order + all.foreign + status.foreign + counters.foreign, 0);
-    assert_int_equal(statistics().publish_drops, 0);
-    bus_client_free(other);
-}
-
-static void on_counters(void *user_data, const char *topic, const void *frame, size_t size) {
-    counters_view_on_message(user_data, topic, frame, size);
-}
-
-static void test_the_bus_publishes_its_counters(void **state) {
-    struct counters_view *view = counters_view_new();
-    (void)state;
-    bus_subscribe(world.client, "counters.", on_counters, view);
-    struct bus_worker *worker = start_worker("counted", 1, 8, 0);
-    static const struct method counted = { .request_id = MSG_PING_AUTH, .lane = "counted" };
-    double before = counters_view_sum(view, "bore_bus_requests_total");
-    for (int i = 0; i < 10; i++)
-        assert_int_equal(call_echo(&counted, 2500), 0);
-    for (int i = 0; i < 300 && counters_view_sum(view, "bore_bus_requests_total") < before + 10; i++)
-        sleep_ms(10);
-    assert_true(counters_view_sum(view, "bore_bus_requests_total") >= before + 10);
-    assert_int_equal(counters_view_processes(view, "bus"), 1);
-    bus_client_free(world.client);
-    world.client = NULL;
-    counters_view_free(view);
-    bus_worker_free(worker);
-}
-
-static void test_subscription_limits(void **state) {
-    char long_prefix[200];
-    (void)state;
-    memset(long_prefix, 'x', sizeof(long_prefix) - 1);
-    long_prefix[sizeof(long_prefix) - 1] = '\0';
-    assert_int_equal(bus_subscribe(world.client, long_prefix, on_message, NULL), -EINVAL);
-    for (int i = 0; i < 8; i++)
-        assert_int_equal(bus_subscribe(world.client, "none.", on_message, NULL), 0);
-    assert_int_equal(bus_subscribe(world.client, "none.", on_message, NULL), -ENOSPC);
-}
-
 static void test_bad_addresses_and_keys(void **state) {
     (void)state;
     errno = 0;
@@ -454,9 +364,6 @@ int main(void) {
         TEST(test_a_silent_worker_costs_a_deadline),
         TEST(test_too_many_calls),
         TEST(test_free_ends_calls),
-        TEST(test_publish_and_subscribe),
-        TEST(test_the_bus_publishes_its_counters),
-        TEST(test_subscription_limits),
         TEST(test_bad_addresses_and_keys),
     };
     log_init("test", 0, "error", "text");

@@ -23,7 +23,8 @@ static uint64_t next_random(void) {
 
 static int64_t random_int(int64_t limit) {
     unsigned bits = (unsigned)(next_random() % 40);
-    return (int64_t)(next_random() % (UINT64_C(1) << bits)) % (limit + 1);
+    uint64_t count = limit > 0 ? (uint64_t)limit + 1 : 1;
+    return (int64_t)(next_random() % (UINT64_C(1) << bits) % count);
 }
 
 static void make_requests(struct strbuf *frame, size_t count, struct bus_request *ret_requests) {
@@ -166,7 +167,7 @@ static void test_damaged_frames(void **state) {
     for (int round = 0; round < 200000; round++) {
         unsigned char *copy = xmemdup(frame.data, frame.size);
         for (int64_t changes = 1 + random_int(3); changes > 0; changes--)
-            copy[next_random() % (round % 2 == 0 ? 120 : frame.size)] = (unsigned char)next_random();
+            copy[random_int(round % 2 == 0 ? 119 : (int64_t)frame.size - 1)] = (unsigned char)next_random();
         if (request_envelope_scan(copy, frame.size, &envelope) == 0) {
             accepted++;
             assert_true(codec_accepts(copy, frame.size));
