@@ -127,7 +127,13 @@ export class System {
     return Number(fields[11]) + Number(fields[12])
   }
 
-  /** Runs SQL in the system's own database; resolves to rows of columns. Only for looking at what no interface shows. */
+  /** The address of each gateway replica, behind the edge. */
+  gateways() {
+    const [high, low] = [this.port >> 8, this.port & 255]
+    return this.pids('gateway').map((_, index) => `http://127.${high}.${low}.${index + 1}:8080`)
+  }
+
+  /** Runs SQL in the system's own database; answers rows of columns. For what no interface shows, and to let time pass. */
   sql(text) {
     const socket = this.secretFile('db_socket') ?? this.databaseSocket()
     const out = execFileSync('psql', ['-X', '-q', '-A', '-t', '-F', '\t', '-h', socket, '-U', 'bore', '-d', 'bore_db', '-c', text], { encoding: 'utf8' })
