@@ -457,6 +457,7 @@ struct rider {
     int64_t port;
     int failures; /* answers that were neither success nor an honest `unavailable` */
     int lost;
+    int replaced; /* tokens that were void at once */
     int64_t slowest_ms;
 };
 
@@ -484,7 +485,7 @@ static void *ride(void *argument) {
         began = clock_monotonic_ms();
         code = call(MSG_VALIDATE_KEY, &validate, &allowed);
         note(self, code, began);
-        if (!code && !allowed.valid) self->failures++;
+        if (!code && !allowed.valid) self->replaced++;
         if (!code) message_release(&validate_key_reply_descriptor, &allowed);
         message_release(&instance_connect_reply_descriptor, &token);
         began = clock_monotonic_ms();
@@ -508,21 +509,23 @@ static void storm(bool with_a_death) {
         assert_int_equal(waitpid(registry_pids[1], NULL, 0), registry_pids[1]);
         start_registry(1);
     }
-    int failures = 0, lost = 0;
+    int failures = 0, lost = 0, replaced = 0;
     int64_t slowest = 0;
     for (size_t i = 0; i < STORM; i++) {
         pthread_join(riders[i].thread, NULL);
         failures += riders[i].failures;
         lost += riders[i].lost;
+        replaced += riders[i].replaced;
         if (riders[i].slowest_ms > slowest) slowest = riders[i].slowest_ms;
         assert_int_equal(disconnect(riders[i].id), 0);
         free(riders[i].id);
     }
     sql_ask(db, "UPDATE bore.plans SET max_concurrent_tunnels = 1 WHERE name = 'trial'");
-    print_message("%d calls: %d failures, %d unavailable; slowest %lld ms\n", STORM * ROUNDS * 4, failures, lost,
-        (long long)slowest);
+    print_message("%d calls: %d failures, %d unavailable, %d tokens replaced; slowest %lld ms\n", STORM * ROUNDS * 4,
+        failures, lost, replaced, (long long)slowest);
     assert_int_equal(failures, 0);
-    assert_true(with_a_death || lost == 0);
+    /* What a killed process had begun in the database may still happen after the caller asked again elsewhere. */
+    assert_true(with_a_death || lost + replaced == 0);
     assert_true(slowest < 3000);
     assert_int_equal(sql_number(db, "SELECT count(*) FROM bore.instances WHERE status <> 'inactive'"), 0);
     assert_int_equal(sql_number(db, "SELECT count(*) FROM bore.tunnel_sessions WHERE state IN ('open', 'pending')"), 0);
