@@ -1,6 +1,7 @@
 /* recent.c: a ring of events whose ids are contiguous, so that finding one is arithmetic. See recent.h. */
 #include "services/stream/recent.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -26,6 +27,7 @@ struct recent *recent_new(size_t most_events, size_t most_bytes) {
 }
 
 static void drop_oldest(struct recent *self) {
+    assert(self->capacity > 0);
     struct event *oldest = &self->events[self->first];
     self->bytes -= event_bytes(oldest);
     message_release(&event_descriptor, oldest);
@@ -47,6 +49,7 @@ void recent_free(struct recent *self) {
 }
 
 void recent_add(struct recent *self, const struct event *event) {
+    assert(self->capacity > 0);
     if (event->id != self->head + 1) recent_reset(self, event->id - 1);
     while (self->count == self->capacity || (self->count && self->bytes > self->most_bytes))
         drop_oldest(self);
