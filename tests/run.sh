@@ -1,10 +1,10 @@
 #!/bin/sh
 # run.sh: runs suites of tests and sums them up.
 #
-#   tests/run.sh [SUITE...]        unit, system, chaos, lint, sanitize, fuzz; default: unit system chaos
+#   tests/run.sh [SUITE...]        unit, system, lint, sanitize, fuzz; default: unit system
 #
 # The last line is `N passed, N failed`; the exit status is 0 when nothing failed. A program that crashes, hangs or says
-# nothing counts as one failure. lint counts each of its checks. sanitize is unit, system and chaos again, with
+# nothing counts as one failure. lint counts each of its checks. sanitize is unit and system again, with
 # AddressSanitizer and UndefinedBehaviorSanitizer in every process; any report of theirs is a failure.
 # BUILD: the build to test (build). Needs what ./bore test installs; ./bore test is the usual way to call this.
 # shellcheck shell=dash
@@ -88,16 +88,6 @@ system() {
     done
 }
 
-chaos() {
-    [ -e tests/chaos/run.js ] || return 0
-    if ! build all || ! node_packages; then tally "chaos: build" 0 1; return; fi
-    if BORE_BUILD=$BUILD timeout -k 30 900 node tests/chaos/run.js --short </dev/null; then
-        tally "chaos: short" 1 0
-    else
-        tally "chaos: short" 0 1
-    fi
-}
-
 lint() {
     for step in format-check layering-check shell-check docs-check static-check; do
         check "lint: $step" make -s -k -j"$JOBS" BUILD="$BUILD" "$step"
@@ -122,7 +112,6 @@ sanitize() {
     ASAN_OPTIONS="log_path=$reports/asan:$ASAN_OPTIONS"
     UBSAN_OPTIONS="log_path=$reports/ubsan:$UBSAN_OPTIONS"
     system
-    chaos
     found=$(find "$reports" -type f | wc -l)
     [ "$found" -eq 0 ] || cat "$reports"/*
     if [ "$found" -eq 0 ]; then tally "sanitize: reports of running processes" 1 0; else tally "sanitize: reports of running processes" 0 "$found"; fi
@@ -133,8 +122,8 @@ sanitize() {
 
 for suite in "${@:-default}"; do
     case $suite in
-        default) unit; system; chaos ;;
-        unit | system | chaos | lint | sanitize | fuzz) "$suite" ;;
+        default) unit; system ;;
+        unit | system | lint | sanitize | fuzz) "$suite" ;;
         *) echo "tests/run.sh: no suite '$suite'" >&2; exit 2 ;;
     esac
 done
