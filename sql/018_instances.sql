@@ -14,6 +14,17 @@ BEGIN
     END IF;
 END $$;
 
+-- Refuses a name that nobody could read. NULL passes.
+CREATE FUNCTION bore.require_name(given text, field text) RETURNS void
+    LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+    IF given ~ '[\u0001-\u001f\u007f-\u009f]' THEN
+        PERFORM bore.refuse('validation_error', 'must not contain control characters', field);
+    ELSIF given ~ '^[ \u00a0\u1680\u2000-\u200f\u2028-\u202f\u205f\u2060\u3000\ufeff]*$' THEN
+        PERFORM bore.refuse('validation_error', 'must not be blank', field);
+    END IF;
+END $$;
+
 -- ---- the instance ---------------------------------------------------------------------------------------------------
 
 -- Registers an instance. The same key of the same user within 24 hours answers what the first request made, as it is
@@ -30,6 +41,8 @@ DECLARE
     made    text;
     now     timestamptz;
 BEGIN
+    PERFORM bore.require_name(given_name, 'name');
+    PERFORM bore.require_name(given_region, 'region');
     PERFORM bore.require_host(given_host, 'server_host');
     PERFORM 1 FROM bore.users WHERE id = account FOR NO KEY UPDATE;
     IF NOT FOUND THEN
@@ -74,6 +87,7 @@ CREATE FUNCTION bore.instance_rename(account text, wanted text, new_name text,
 DECLARE
     renamed boolean;
 BEGIN
+    PERFORM bore.require_name(new_name, 'name');
     PERFORM 1 FROM bore.instances WHERE id = wanted AND user_id = account FOR NO KEY UPDATE;
     IF NOT FOUND THEN
         PERFORM bore.refuse('instance_not_found');

@@ -13,6 +13,7 @@ DECLARE
     now timestamptz := bore.clock();
 BEGIN
     PERFORM bore.require_host(given_host, 'host');
+    PERFORM bore.require_name(given_region, 'region');
     INSERT INTO bore.servers (id, host, port, region, max_tunnels, active, registered_at, renewed_at, lease_expires_at)
     VALUES (server, given_host, given_port, coalesce(given_region, 'local'), coalesce(given_tunnels, 100),
             coalesce(given_active, true), now, now, now + bore.duration(lease_ms))

@@ -87,8 +87,16 @@ static void test_create_refusals(void **state) {
     static const char *const good[] = { "h", "192.0.2.1", "[2001:db8::1]", "2001:db8::1", "bore_server", "a-b.c" };
     for (size_t i = 0; i < ARRAY_SIZE(good); i++)
         assert_string_equal(sql_refusal(db, create, user, "x", "1", NULL, good[i], NULL), "");
+    static const char *const names[] = { "", "  ", "a\nb", "\x7f", "\xc2\x85", "\xe2\x80\x8b \xe3\x80\x80" };
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+        assert_string_equal(sql_refusal(db, create, user, names[i], "1", NULL, NULL, NULL), "validation_error");
+        assert_string_equal(db_refusal_column(db), "name");
+        assert_string_equal(sql_refusal(db, create, user, "x", "1", names[i], NULL, NULL), "validation_error");
+        assert_string_equal(db_refusal_column(db), "region");
+    }
+    assert_string_equal(sql_refusal(db, create, user, "\xf0\x9f\x9a\x80 a", "1", NULL, NULL, NULL), "");
     assert_string_equal(sql_refusal(db, create, "user_none", "x", "1", NULL, NULL, NULL), "unauthorized");
-    assert_int_equal(sql_number(db, "SELECT count(*) FROM bore.events"), ARRAY_SIZE(good));
+    assert_int_equal(sql_number(db, "SELECT count(*) FROM bore.events"), ARRAY_SIZE(good) + 1);
 }
 
 static void test_idempotency(void **state) {
@@ -134,16 +142,19 @@ static void test_idempotency_race(void **state) {
     assert_int_equal(sql_number(db, "SELECT count(*) FROM bore.events"), 1);
 }
 
-static void fill(const char *count) {
-    sql_ask(db,
+/* Instances of one moment; name as SQL, of the number n. */
+static void fill(const char *count, const char *name) {
+    char sql[300];
+    snprintf(sql, sizeof sql,
         "INSERT INTO bore.instances (id, user_id, name, local_port) "
-        "SELECT bore.new_id('inst'), $1, 'n' || n, 80 FROM generate_series(1, $2::integer) AS n",
-        user, count);
+        "SELECT bore.new_id('inst'), $1, %s, 80 FROM generate_series(1, $2::integer) AS n",
+        name);
+    sql_ask(db, sql, user, count);
 }
 
 static void test_most_instances(void **state) {
     (void)state;
-    fill("9995");
+    fill("9995", "'n' || n");
     struct sql_racer racers[10];
     size_t made = 0;
     for (size_t i = 0; i < ARRAY_SIZE(racers); i++)
@@ -191,7 +202,7 @@ static void test_list(void **state) {
 /* Pages cover everything once, also where many were made at the same moment. */
 static void test_list_pages(void **state) {
     (void)state;
-    fill("25"); /* of one moment, or of a few */
+    fill("25", "'n' || n");
     sql_run(db, "UPDATE bore.instances SET created_at = date_trunc('hour', now()) - (right(name, 1)::integer % 2) * "
                 "interval '1 second'");
     const char *mark = NULL;
@@ -215,8 +226,7 @@ static void test_list_pages(void **state) {
 /* A list that would not fit into a message is cut, and says so. */
 static void test_list_of_long_names(void **state) {
     (void)state;
-    fill("6000");
-    sql_run(db, "UPDATE bore.instances SET name = repeat(chr(120000), 255)");
+    fill("6000", "repeat(chr(120000), 255)");
     const char *mark = sql_ask(db, "SELECT next_cursor FROM bore.instance_list($1, NULL, NULL)", user);
     assert_non_null(mark);
     long long first = sql_number(db, "SELECT count((instance).id) FROM bore.instance_list($1, NULL, NULL)", user);
@@ -234,6 +244,7 @@ static void test_rename(void **state) {
                                  "FROM bore.instance_rename($1, $2, $3)";
     assert_string_equal(sql_ask(db, rename, user, id, "new"), "t new t");
     assert_string_equal(sql_ask(db, rename, user, id, "new"), "t new f");
+    assert_string_equal(sql_refusal(db, rename, user, id, " "), "validation_error");
     assert_string_equal(sql_refusal(db, rename, other, id, "stolen"), "instance_not_found");
     assert_string_equal(sql_refusal(db, rename, user, "inst_none", "x"), "instance_not_found");
     assert_string_equal(sql_ask(db,
