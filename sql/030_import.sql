@@ -36,9 +36,9 @@ CREATE FUNCTION bore.older_line(given text, most integer) RETURNS text
     LANGUAGE sql IMMUTABLE
     RETURN left(nullif(btrim(regexp_replace(given, '[[:cntrl:]]+', ' ', 'g')), ''), most);
 
-CREATE FUNCTION bore.older_port(given text, lowest integer) RETURNS integer
+CREATE FUNCTION bore.older_port(given text) RETURNS integer
     LANGUAGE sql IMMUTABLE
-    RETURN CASE WHEN given ~ '^[0-9]{1,5}$' AND given::integer BETWEEN lowest AND 65535 THEN given::integer END;
+    RETURN CASE WHEN given ~ '^[0-9]{1,5}$' AND given::integer BETWEEN 1 AND 65535 THEN given::integer END;
 
 CREATE FUNCTION bore.older_flag(given text) RETURNS boolean
     LANGUAGE sql IMMUTABLE
@@ -102,8 +102,8 @@ BEGIN
 END $$;
 
 CREATE FUNCTION bore.older_instances()
-    RETURNS TABLE (old_id text, old_user_id text, name text, local_port integer, remote_port integer, region text,
-                   server_host text, public_url text, phase text, created_at timestamptz, complaint text)
+    RETURNS TABLE (old_id text, old_user_id text, name text, local_port integer, region text, server_host text,
+                   phase text, created_at timestamptz, complaint text)
     LANGUAGE plpgsql STABLE AS $$
 #variable_conflict use_column
 BEGIN
@@ -113,17 +113,15 @@ BEGIN
         SELECT bore.older_text(row, 'id') AS old_id,
                bore.older_text(row, 'userid') AS old_user_id,
                bore.older_line(bore.older_text(row, 'name'), 255) AS name,
-               bore.older_port(bore.older_text(row, 'localport'), 1) AS local_port,
-               bore.older_port(bore.older_text(row, 'remoteport'), 0) AS remote_port,
+               bore.older_port(bore.older_text(row, 'localport')) AS local_port,
                bore.older_line(bore.older_text(row, 'region', 'serverregion'), 100) AS region,
                bore.older_line(bore.older_text(row, 'serverhost', 'serveraddress'), 255) AS server_host,
-               bore.older_line(bore.older_text(row, 'publicurl'), 512) AS public_url,
                lower(bore.older_text(row, 'status')) AS status,
                bore.older_time(bore.older_text(row, 'createdat')) AS created_at
         FROM older)
     SELECT plain.old_id, plain.old_user_id, coalesce(plain.name, left('instance ' || plain.old_id, 255)),
-           plain.local_port, plain.remote_port, coalesce(plain.region, 'local'), plain.server_host, plain.public_url,
-           -- No tunnel was reported connected here, whatever was so there.
+           plain.local_port, coalesce(plain.region, 'local'), plain.server_host,
+           -- No tunnel was reported connected here, whatever was so there; and without one there is no address.
            CASE WHEN plain.status IN ('active', 'online', 'connected', 'degraded', 'idle', 'offline', 'disconnected')
                 THEN 'disconnected' WHEN plain.status = 'error' THEN 'failed' ELSE 'inactive' END,
            least(coalesce(plain.created_at, now()), now()),
@@ -198,7 +196,7 @@ CREATE FUNCTION bore.import_instance(older record, OUT new_id text, OUT outcome 
     LANGUAGE plpgsql AS $$
 DECLARE
     owner text;
-    now   timestamptz := clock_timestamp();
+    now   timestamptz := bore.clock();
 BEGIN
     SELECT imported.new_id INTO new_id FROM bore.imported WHERE kind = 'instance' AND old_id = older.old_id;
     IF FOUND THEN
@@ -215,11 +213,10 @@ BEGIN
     END IF;
     outcome := 'copied';
     new_id := bore.older_id('inst', older.old_id, EXISTS (SELECT 1 FROM bore.instances WHERE id = older.old_id));
-    INSERT INTO bore.instances (id, user_id, name, local_port, remote_port, region, server_host, public_url, created_at,
-                                phase, phase_reason, phase_since, status, status_reason, status_since)
-    SELECT import_instance.new_id, owner, older.name, older.local_port, older.remote_port, older.region,
-           older.server_host, older.public_url, older.created_at, older.phase, 'imported', now, state.status,
-           state.reason, now
+    INSERT INTO bore.instances (id, user_id, name, local_port, region, server_host, created_at, updated_at, phase,
+                                phase_reason, phase_since, status, status_reason, status_since)
+    SELECT import_instance.new_id, owner, older.name, older.local_port, older.region, older.server_host,
+           older.created_at, now, older.phase, 'imported', now, state.status, state.reason, now
     FROM bore.instance_status(older.phase, 'imported', false, false, NULL, NULL, NULL, now, interval '1 hour') AS state;
     INSERT INTO bore.status_history (instance_id, status, reason, at)
     SELECT id, status, status_reason, status_since FROM bore.instances WHERE id = import_instance.new_id;
