@@ -64,8 +64,10 @@ CREATE FUNCTION bore.event_head(OUT epoch text, OUT head bigint, OUT oldest bigi
 
 -- The cursor of the present snapshot as clients see it.
 CREATE FUNCTION bore.event_cursor() RETURNS text
-    LANGUAGE sql STABLE
+    LANGUAGE plpgsql STABLE AS $$ -- plpgsql keeps the plan; a SQL function would plan anew at each call
+BEGIN
     RETURN (SELECT epoch FROM bore.event_epoch) || '-' || (SELECT coalesce(max(id), 0) FROM bore.events);
+END $$;
 
 -- Removes events older than the retention, a bounded number at a time, always keeping the newest row. Returns how many.
 -- Ids are gapless, so the oldest `most` rows are a range of ids, whatever their age: a sweep that finds nothing to do

@@ -108,8 +108,10 @@ END $$;
 -- the names and hosts alone come near to what a message may hold, the rest is another page.
 CREATE FUNCTION bore.instance_list(account text, most integer, mark text)
     RETURNS TABLE (total bigint, cursor text, next_cursor text, instance bore.instance_row)
-    LANGUAGE sql STABLE AS $$
-    WITH page AS (
+    LANGUAGE plpgsql STABLE AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY WITH page AS (
         SELECT owned.id, owned.created_at, row_number() OVER newest AS place,
                sum(500 + octet_length(name) + octet_length(region) + coalesce(octet_length(server_host), 0)
                    + coalesce(octet_length(assigned_server), 0) + octet_length(status_reason)
@@ -127,7 +129,7 @@ CREATE FUNCTION bore.instance_list(account text, most integer, mark text)
            seen
     FROM (SELECT 1) AS always LEFT JOIN (fitting JOIN bore.instance_row AS seen ON seen.id = fitting.id) ON true
     ORDER BY fitting.place;
-$$;
+END $$;
 
 -- ---- history --------------------------------------------------------------------------------------------------------
 
