@@ -251,6 +251,7 @@ static void expect_refusal(int exit_status, const char *const *settings) {
 static void test_what_it_refuses_to_be(void **state) {
     char directory[] = "/tmp/bore-open-XXXXXX";
     (void)state;
+    assert_int_equal(call(&echo, 2500), 0);
     char *same = xasprintf("BUS_URL=%s", url);
     expect_refusal(1, (const char *const[]){ same, NULL }); /* a second one at one place */
     free(same);
