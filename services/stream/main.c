@@ -126,6 +126,7 @@ static int run(struct bus_client *bus) {
     event_reader_free(reader);
     revocations_free(server->revocations);
     server_free(server);
+    log_info("ended");
     return 0;
 }
 
