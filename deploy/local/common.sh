@@ -63,7 +63,7 @@ process_is() {
     shift
     case $process in '' | *[!0-9]*) return 1 ;; esac
     [ -r "/proc/$process/cmdline" ] || return 1
-    command_line=$(tr '\0' ' ' <"/proc/$process/cmdline" 2>/dev/null) || return 1
+    command_line=$( { tr "\0" " " <"/proc/$process/cmdline"; } 2>/dev/null) || return 1
     for word; do
         case $command_line in *"$word"*) ;; *) return 1 ;; esac
     done
