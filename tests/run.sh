@@ -48,23 +48,31 @@ sum() {
         END { print total + 0 }' "$2"
 }
 
+# As many unit tests at once as there are processors; each has a database of its own, where it needs one.
 unit() {
     build -k all unit-tests || tally "unit: build" 0 1
+    rm -rf "$scratch/unit"
+    mkdir "$scratch/unit"
     for program in "$BUILD"/test/test_*; do
-        [ -x "$program" ] || continue
-        # Left over from a test that was since removed or renamed.
-        [ -e "tests/unit/$(basename "$program").c" ] || continue
-        status=0
-        timeout -k 5 300 "$program" >"$scratch/unit" 2>&1 </dev/null || status=$?
-        good=$(sum '[  PASSED  ] ' "$scratch/unit")
-        bad=$(sum '[  FAILED  ] ' "$scratch/unit")
+        # Left over from a test that was since removed or renamed?
+        if [ -x "$program" ] && [ -e "tests/unit/$(basename "$program").c" ]; then echo "$program"; fi
+    done >"$scratch/programs"
+    # shellcheck disable=SC2016  # for the inner shell
+    xargs -P "$JOBS" -I PROGRAM sh -c '
+        timeout -k 5 300 "$1" >"$2/$(basename "$1")" 2>&1 </dev/null
+        echo $? >"$2/$(basename "$1").status"' - PROGRAM "$scratch/unit" <"$scratch/programs"
+    while read -r program; do
+        output=$scratch/unit/$(basename "$program")
+        status=$(cat "$output.status")
+        good=$(sum '[  PASSED  ] ' "$output")
+        bad=$(sum '[  FAILED  ] ' "$output")
         if [ "$bad" -eq 0 ] && { [ "$status" -ne 0 ] || [ "$good" -eq 0 ]; }; then bad=1; fi
         if [ "$bad" -ne 0 ]; then
-            cat "$scratch/unit"
+            cat "$output"
             echo "$program ended with $status"
         fi
         tally "unit: $(basename "$program")" "$good" "$bad"
-    done
+    done <"$scratch/programs"
 }
 
 # What the tests in JavaScript need is installed once for each package-lock.json.
