@@ -12,6 +12,9 @@ import { EventStream } from './sse.js'
 const run = promisify(execFile)
 export const root = path.resolve(new URL('../../..', import.meta.url).pathname)
 
+/** Whether the programs under test were built with AddressSanitizer and UndefinedBehaviorSanitizer. */
+export const isSanitized = Boolean(process.env.BORE_SANITIZE) || /\basan\b/.test(process.env.BORE_BUILD ?? '')
+
 /** A port that is free now. */
 export function freePort() {
   return new Promise((resolve, reject) => {
@@ -51,6 +54,7 @@ export class System {
   /** Starts a system and waits until it is healthy. env: settings; scale: "registry=3 gateway=2". */
   static async start({ env = {}, scale = '', wait = true } = {}) {
     const system = new System()
+    system.startedAt = Date.now()
     system.port = await freePort()
     system.home = fs.mkdtempSync(path.join(os.tmpdir(), 'bore-test.'))
     fs.chmodSync(system.home, 0o755)
@@ -225,10 +229,34 @@ export class System {
       .join('\n')
   }
 
+  /** What sanitizers found in any process, leaks at its end included; and processes that did not come to their end. */
+  sanitizerReports() {
+    const found = []
+    const directory = path.join(this.home, 'log')
+    for (const name of fs.existsSync(directory) ? fs.readdirSync(directory) : []) {
+      if (!/^(bus|gateway|stream|auth|registry|monitor|alerter|metrics)-\d+$/.test(name)) continue
+      const text = fs.readdirSync(path.join(directory, name)).map((file) => fs.readFileSync(path.join(directory, name, file), 'utf8')).join('')
+      const report = text.search(/^.*(ERROR: \w+Sanitizer|Sanitizer has encountered|runtime error: )/m)
+      if (report >= 0) found.push(`${name}: ${text.slice(report, report + 8000)}`)
+      const last = this.log(name).trimEnd().split('\n').pop()
+      if (report < 0 && !/ (stopped|ended|ended with status 0)$/.test(last)) found.push(`${name} did not end by itself; its last words: ${last}`)
+    }
+    // log_path=/directory/name: a file for each process, name.PID
+    for (const [, prefix] of `${this.env.ASAN_OPTIONS}:${this.env.UBSAN_OPTIONS}`.matchAll(/\blog_path=([^:]+)/g)) {
+      for (const name of fs.readdirSync(path.dirname(prefix))) {
+        const file = path.join(path.dirname(prefix), name)
+        if (file.startsWith(`${prefix}.`) && fs.statSync(file).mtimeMs >= this.startedAt) found.push(fs.readFileSync(file, 'utf8'))
+      }
+    }
+    return found
+  }
+
   async stop() {
     this.api?.close()
     await this.bore('stop')
+    const reports = isSanitized ? this.sanitizerReports() : []
     fs.rmSync(this.home, { recursive: true, force: true })
+    if (reports.length > 0) throw new Error(`the sanitizers found something:\n${reports.join('\n')}`)
   }
 }
 
