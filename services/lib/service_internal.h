@@ -20,7 +20,8 @@
 
 enum {
     STATEMENT_TIMEOUT_MS = 2200,
-    DATABASE_PATIENCE_MS = 300, /* how long a request waits for a connection that is not there */
+    DATABASE_FIRST_MS = 2000,   /* how long a thread tries before it takes its first request */
+    DATABASE_PATIENCE_MS = 800, /* how long a request waits for a connection that is not there */
     DATABASE_REST_MS = 500,     /* after that failed, nobody waits for one for so long */
     SHUTDOWN_MS = 5000,
     JOIN_MS = 3000, /* beyond that, a thread is given up: more than statement_timeout */

@@ -114,6 +114,8 @@ static void *run_thread(void *argument) {
         log_warning("lane %s: cannot set its niceness: %s", self->spec->name, strerror(errno));
     struct worker worker;
     worker_init(&worker, self->run);
+    /* The database was there a moment ago: the first request finds the connection made. */
+    if (worker.context.db) db_connect(worker.context.db, clock_monotonic_ms() + DATABASE_FIRST_MS);
     struct job_list jobs = { 0 }, answered = { 0 };
     while (take(self, &jobs)) {
         const struct batch_plan *plan = jobs.first->route->batch;
