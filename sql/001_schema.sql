@@ -186,15 +186,19 @@ CREATE INDEX instances_newest ON bore.instances (created_at DESC, id DESC);
 CREATE TABLE bore.tunnel_tokens (
     token_hash  text PRIMARY KEY CHECK (length(token_hash) = 64),
     instance_id text NOT NULL REFERENCES bore.instances ON DELETE CASCADE,
+    user_id     text NOT NULL,
     server_id   text,
     created_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
     expires_at  timestamptz NOT NULL,
     used_at     timestamptz, -- first successful validate-key
+    session_id  text,        -- tunnel_sessions.id: the pending session that the last one opened
     revoked_at  timestamptz
 ) WITH (fillfactor = 80);
 CREATE INDEX tunnel_tokens_instance ON bore.tunnel_tokens (instance_id);
 CREATE INDEX tunnel_tokens_expires ON bore.tunnel_tokens (expires_at);
-CREATE INDEX tunnel_tokens_unused ON bore.tunnel_tokens (server_id) WHERE used_at IS NULL AND revoked_at IS NULL;
+CREATE INDEX tunnel_tokens_unused ON bore.tunnel_tokens (user_id) WHERE used_at IS NULL AND revoked_at IS NULL;
+CREATE INDEX tunnel_tokens_server ON bore.tunnel_tokens (server_id)
+    WHERE used_at IS NULL AND revoked_at IS NULL AND server_id IS NOT NULL;
 
 -- One tunnel of an instance, as far as it is known (022_registry_sessions.sql). A session that ended before it was heard
 -- to begin is `cancelled`; it stays one when its late `connected` arrives.
@@ -214,9 +218,11 @@ CREATE TABLE bore.tunnel_sessions (
     attempts          smallint NOT NULL DEFAULT 1,    -- how often its token was validated while it was pending
     connected_at      timestamptz, -- when `connected` was first heard
     closed_at         timestamptz,
+    live              boolean NOT NULL DEFAULT true CHECK (live = (closed_at IS NULL)), -- pending or open
     closed_by         text CHECK (closed_by IN ('report', 'proof', 'user', 'replaced', 'lease')),
     close_reason      text,
     disconnects       smallint NOT NULL DEFAULT 0,    -- copies of its `disconnected` that were heard
+    disconnect_at     timestamptz,                    -- when the last of them was
     doubtful_port     boolean NOT NULL DEFAULT false, -- its `connected` may have been a late copy of another's
     doubtful_until    timestamptz,                    -- it may have been another one that ended
     bytes_in          bigint CHECK (bytes_in >= 0),
@@ -225,10 +231,10 @@ CREATE TABLE bore.tunnel_sessions (
 ) WITH (fillfactor = 70);
 CREATE INDEX tunnel_sessions_instance ON bore.tunnel_sessions (instance_id, created_at DESC, id DESC);
 CREATE INDEX tunnel_sessions_recent ON bore.tunnel_sessions (instance_id, closed_at DESC NULLS FIRST);
--- Pending and open sessions; not by `state`, so that a pending one opens by a heap-only update.
-CREATE INDEX tunnel_sessions_live ON bore.tunnel_sessions (user_id) WHERE closed_at IS NULL;
-CREATE INDEX tunnel_sessions_server ON bore.tunnel_sessions (server_id)
-    WHERE closed_at IS NULL AND server_id IS NOT NULL;
+-- Live ones by a column of their own: by `state`, a pending one could not open by a heap-only update; by closed_at, the
+-- planner of an empty database would rather read all of the index above.
+CREATE INDEX tunnel_sessions_live ON bore.tunnel_sessions (user_id) WHERE live;
+CREATE INDEX tunnel_sessions_server ON bore.tunnel_sessions (server_id) WHERE live AND server_id IS NOT NULL;
 CREATE INDEX tunnel_sessions_doubtful ON bore.tunnel_sessions (doubtful_until) WHERE doubtful_until IS NOT NULL;
 
 -- What tunnel/start, usage and end tell: joined to a tunnel session by (user, server, public port), which may be heard

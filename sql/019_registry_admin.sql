@@ -44,7 +44,7 @@ CREATE VIEW bore.server_row AS
                AS utilization
     FROM bore.servers CROSS JOIN LATERAL (
         SELECT count(*) AS tunnels FROM bore.tunnel_sessions
-        WHERE server_id = servers.id AND closed_at IS NULL AND state = 'open') AS open;
+        WHERE server_id = servers.id AND live AND state = 'open') AS open;
 
 -- ---- admins ---------------------------------------------------------------------------------------------------------
 

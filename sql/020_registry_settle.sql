@@ -1,8 +1,8 @@
 -- 020_registry_settle.sql: how a change of evidence becomes a status, a row of history and an event.
 --
--- Of all functions that change instances: rows are locked in this order: users by id, usage sessions by id, instances by
--- id, whatever hangs on them, the event log's lock last. Times are bore.clock() under the row's lock, and never before
--- what the instance's history ends with.
+-- Of all functions that change instances: rows are locked in this order: users by id, usage sessions by id, instances
+-- by id, whatever hangs on them, the event log's lock last. Times are bore.clock() under the row's lock, and never
+-- before what the instance's history ends with.
 
 -- One change of an instance: the row as it shall be (its status fields as they were), who caused it ('user', 'client',
 -- 'server', 'monitor'), on which bore-server, and an event that goes before that of the status, if any.
@@ -13,29 +13,31 @@ CREATE TYPE bore.step AS (
     notice    bore.new_event
 );
 
--- Writes evidence and status of locked instances: several steps of one instance are taken in their order, each change of
--- status becomes a row of history and a `status` event. A reason that changes alone is written, and not told. Answers
--- what is to be appended.
+-- Writes evidence and status of locked instances: several steps of one instance are taken in their order, each change
+-- of status becomes a row of history and a `status` event. A reason that changes alone is written, and not told.
+-- Answers what is to be appended.
 CREATE FUNCTION bore.settle(steps bore.step[], idle_timeout interval) RETURNS bore.new_event[]
     LANGUAGE plpgsql AS $$
 DECLARE
+    rows   bore.instances[] := ARRAY (SELECT step.instance FROM unnest(steps) AS step);
     events bore.new_event[];
     now    timestamptz;
 BEGIN
-    IF coalesce(cardinality(steps), 0) = 0 THEN
+    IF cardinality(rows) = 0 THEN
         RETURN NULL;
     END IF;
     now := bore.clock();
-    WITH told AS (
-        SELECT step.position, step.actor, step.server_id, step.notice, (step.instance).*,
-               greatest(now, (step.instance).status_since) AS at
-        FROM unnest(steps) WITH ORDINALITY AS step (instance, actor, server_id, notice, position)),
-    judged AS MATERIALIZED (
-        SELECT told.*, verdict.status AS next_status, verdict.reason AS next_reason,
-               coalesce(lag(verdict.status) OVER (PARTITION BY told.id ORDER BY told.position), told.status) AS previous
-        FROM told CROSS JOIN LATERAL bore.instance_status(told.phase, told.phase_reason, told.heartbeat_session,
-                 told.silent, told.has_code_server, told.vscode_responsive, told.last_activity, told.at, idle_timeout)
-                 AS verdict),
+    WITH judged AS MATERIALIZED (
+        SELECT told.ordinality AS position, told.actor, told.server_id, told.notice, told.id, told.user_id, told.name,
+               told.server_host, told.assigned_server, told.remote_port, told.public_url, told.phase,
+               told.phase_reason, told.phase_since, told.server_reported, told.current_session, told.heartbeat_session,
+               told.silent, told.has_code_server, told.vscode_responsive, told.last_activity, told.status_since,
+               greatest(now, told.status_since) AS at, verdict.status AS next_status, verdict.reason AS next_reason,
+               coalesce(lag(verdict.status) OVER (PARTITION BY told.id ORDER BY told.ordinality), told.status)
+                   AS previous
+        FROM ROWS FROM (unnest(rows), unnest(steps)) WITH ORDINALITY AS told
+        CROSS JOIN LATERAL bore.instance_status(told.phase, told.phase_reason, told.heartbeat_session, told.silent,
+            told.has_code_server, told.vscode_responsive, told.last_activity, now, idle_timeout) AS verdict),
     history AS (
         INSERT INTO bore.status_history (instance_id, status, reason, at)
         SELECT id, next_status, next_reason, at FROM judged WHERE next_status <> previous ORDER BY position),

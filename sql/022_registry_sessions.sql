@@ -1,15 +1,17 @@
 -- 022_registry_sessions.sql: what a bore-server's report means, and what follows from it.
 --
 -- bore-servers report `connected` and `disconnected` up to three times, late and in any order, mostly without naming a
--- session. What is certain: validate-key is answered before the tunnel opens, so a session is `pending` before it can be
--- reported; a bore-server uses a port for one tunnel at a time, so a port tells sessions apart; copies of a report come
--- within bore.report_window of each other; tunnel/end names what tunnel/start answered. All else is the best guess:
+-- session. What is certain: validate-key is answered before the tunnel opens, so a session is `pending` before it can
+-- be reported; a bore-server uses a port for one tunnel at a time, so a port tells sessions apart; copies of a report
+-- come within bore.report_window of each other; tunnel/end names what tunnel/start answered. All else is the best
+-- guess:
 --   * `connected` opens the oldest pending session, or a further one; on an open session's port it is a repeat, unless
---     that session is too old for a late copy and a newer one is pending: then the port has changed hands. On the port of
---     one that ended it is a late copy, unless a session is pending. After a `disconnected` that overtook it it changes
---     nothing.
+--     that session is too old for a late copy and a newer one is pending: then the port has changed hands. On the port
+--     of one that ended it is a late copy, unless a session is pending. After a `disconnected` that overtook it it
+--     changes nothing.
 --   * `disconnected` closes the oldest open session. It belongs to one that ended in another way a moment ago, if that
---     one's is still to come; with nothing open it repeats the last one or cancels the pending session that it overtook.
+--     one's is still to come; with nothing open it repeats the last one or cancels the pending session that it
+--     overtook.
 --   * Where another guess was possible and tunnel/start is known, the proof is awaited: when no tunnel/end comes within
 --     the window, the session is open again (bore.tunnel_doubts in 024).
 -- The functions here work on one instance's state in memory; 024 loads and writes many states at once.
@@ -33,11 +35,11 @@ CREATE TYPE bore.tunnel_report AS (
 -- What a report means: 'repeat', 'late' (changes nothing but what is known of a session that ended), 'open', 'rename'
 -- (the session has another port than it seemed), 'close', 'unknown' (an end of what was never heard of), 'gone' (the
 -- tunnel that only its client spoke of). `place`: which session, 0 is none. `other`: of 'open', the one whose port it
--- takes over. `doubtful`: another guess was possible.
+-- takes over; of 'rename', the one that ended unheard whose port it had. `doubtful`: another guess was possible.
 CREATE TYPE bore.tunnel_meaning AS (action text, place integer, other integer, doubtful boolean);
 
--- An instance, its sessions oldest first (no pending ones that are too old to be reported), tunnel/starts not yet joined,
--- and what has been changed: ids of sessions, hashes of tokens to revoke, steps for bore.settle.
+-- An instance, its sessions oldest first (no pending ones that are too old to be reported), tunnel/starts not yet
+-- joined, and what has been changed: ids of sessions, hashes of tokens to revoke, steps for bore.settle.
 CREATE TYPE bore.tunnel_state AS (
     instance bore.instances,
     sessions bore.tunnel_sessions[],
@@ -59,8 +61,26 @@ CREATE FUNCTION bore.report_fits(report bore.tunnel_report, session bore.tunnel_
     RETURN (report.external_id = session.external_id) IS NOT FALSE
         AND (report.sequence = session.sequence) IS NOT FALSE;
 
-CREATE FUNCTION bore.connected_means(report bore.tunnel_report, sessions bore.tunnel_sessions[], phase text,
-                                     now timestamptz) RETURNS bore.tunnel_meaning
+-- What tunnel/start and tunnel/end say of a port: 'before' (its tunnel was there before this time), 'ended' (its tunnel
+-- is over already), or '' (nothing).
+CREATE FUNCTION bore.port_known(starts bore.usage_sessions[], port integer, moment timestamptz) RETURNS text
+    LANGUAGE plpgsql IMMUTABLE AS $$
+DECLARE
+    known text := '';
+BEGIN
+    FOR i IN 1 .. coalesce(cardinality(starts), 0) LOOP
+        IF starts[i].public_port = port AND starts[i].started_at < moment THEN
+            RETURN 'before';
+        ELSIF starts[i].public_port = port AND starts[i].ended_at IS NOT NULL THEN
+            known := 'ended';
+        END IF;
+    END LOOP;
+    RETURN known;
+END $$;
+
+CREATE FUNCTION bore.connected_means(report bore.tunnel_report, sessions bore.tunnel_sessions[],
+                                     starts bore.usage_sessions[], phase text, now timestamptz)
+    RETURNS bore.tunnel_meaning
     LANGUAGE plpgsql IMMUTABLE AS $$
 DECLARE
     recently  timestamptz := now - bore.report_window();
@@ -68,9 +88,11 @@ DECLARE
     session   bore.tunnel_sessions;
     same_port integer := 0; -- the newest open one on this port
     newest    integer := 0; -- the newest open one
-    pending   integer := 0; -- the oldest
+    pending   integer := 0; -- the oldest of a moment ago, or else the newest
+    further   timestamptz;  -- when two attempts were taken for one, of which one may still be heard of
     unheard   integer := 0; -- the oldest that ended before it was heard to begin
     ended     integer := 0; -- the newest that ended and had, or may have had, this port
+    known     text := '';   -- what is known of the port
 BEGIN
     FOR place IN 1 .. coalesce(cardinality(sessions), 0) LOOP
         session := sessions[place];
@@ -78,8 +100,11 @@ BEGIN
             RETURN ROW (CASE session.state WHEN 'open' THEN 'repeat' ELSE 'late' END, place, 0,
                         false)::bore.tunnel_meaning;
         END IF;
+        further := CASE WHEN session.attempts > 1 THEN session.created_at ELSE further END;
         IF session.state = 'pending' THEN
-            pending := CASE pending WHEN 0 THEN place ELSE pending END;
+            IF pending = 0 OR sessions[pending].created_at < recently THEN
+                pending := place;
+            END IF;
         ELSIF session.state = 'open' THEN
             newest := place;
             IF session.remote_port = report.remote_port AND bore.report_fits(report, session) THEN
@@ -102,7 +127,18 @@ BEGIN
         END IF;
         RETURN ROW ('repeat', same_port, 0, false)::bore.tunnel_meaning;
     END IF;
-    IF pending > 0 THEN
+    IF anonymous AND pending + newest > 0 AND cardinality(starts) > 0 THEN
+        known := bore.port_known(starts, report.remote_port,
+                                 sessions[CASE WHEN pending > 0 THEN pending ELSE newest END].created_at);
+    END IF;
+    IF known <> '' AND unheard > 0 THEN
+        RETURN ROW ('late', unheard, 0, false)::bore.tunnel_meaning;
+    ELSIF ended > 0 AND (known = 'before' OR sessions[ended].connected_at > recently
+                                             AND sessions[ended].created_at > sessions[pending].created_at) THEN
+        RETURN ROW ('late', ended, 0, false)::bore.tunnel_meaning;
+    ELSIF pending > 0 AND known = 'before' THEN
+        RETURN ROW ('open', 0, 0, false)::bore.tunnel_meaning;
+    ELSIF pending > 0 THEN
         RETURN ROW ('open', pending, 0, anonymous AND (
             unheard > 0 OR coalesce(sessions[ended].connected_at > recently, false)))::bore.tunnel_meaning;
     END IF;
@@ -114,15 +150,16 @@ BEGIN
         -- A bore-server that validates would have done so before a new session on this port.
         IF session.closed_by = 'user' AND session.disconnects = 0
            AND (session.validated_at IS NOT NULL OR phase <> 'starting')
-           OR session.validated_at IS NOT NULL AND session.connected_at > recently THEN
+           OR (session.validated_at IS NOT NULL OR session.closed_by = 'proof') AND session.connected_at > recently THEN
             RETURN ROW ('late', ended, 0, false)::bore.tunnel_meaning;
         END IF;
     END IF;
-    IF unheard > 0 THEN
-        RETURN ROW ('late', unheard, 0, false)::bore.tunnel_meaning;
+    IF newest > 0 AND anonymous AND sessions[newest].doubtful_port AND sessions[newest].connected_at > recently
+       AND known <> 'before' THEN
+        RETURN ROW ('rename', newest, unheard, false)::bore.tunnel_meaning;
     END IF;
-    IF newest > 0 AND anonymous AND sessions[newest].doubtful_port AND sessions[newest].connected_at > recently THEN
-        RETURN ROW ('rename', newest, 0, false)::bore.tunnel_meaning;
+    IF unheard > 0 AND (further > sessions[unheard].closed_at) IS NOT TRUE THEN
+        RETURN ROW ('late', unheard, 0, false)::bore.tunnel_meaning;
     END IF;
     RETURN ROW ('open', 0, 0, false)::bore.tunnel_meaning;
 END $$;
@@ -138,6 +175,7 @@ DECLARE
     pending   integer := 0; -- the oldest
     owed      integer := 0; -- the oldest that ended otherwise a moment ago: its report is to come
     recent    integer := 0; -- the newest that a report ended a moment ago
+    last      integer := 0; -- the newest that ended
     rivals    integer := 0; -- sessions of which any could have ended now
 BEGIN
     FOR place IN 1 .. coalesce(cardinality(sessions), 0) LOOP
@@ -146,8 +184,12 @@ BEGIN
             RETURN ROW (CASE session.state WHEN 'open' THEN 'close' ELSE 'repeat' END, place, 0,
                         false)::bore.tunnel_meaning;
         END IF;
-        IF session.state IN ('pending', 'open') OR session.closed_at > recently THEN
+        IF session.live OR session.closed_at > recently OR session.disconnect_at > recently
+           OR session.doubtful_until IS NOT NULL OR session.closed_by = 'user' AND session.disconnects < 3 THEN
             rivals := rivals + 1;
+        END IF;
+        IF NOT session.live THEN
+            last := place;
         END IF;
         IF session.state = 'pending' THEN
             pending := CASE pending WHEN 0 THEN place ELSE pending END;
@@ -169,30 +211,34 @@ BEGIN
     IF anonymous AND owed > 0 THEN
         RETURN ROW ('repeat', owed, 0, false)::bore.tunnel_meaning;
     ELSIF opened > 0 THEN
-        RETURN ROW ('close', opened, 0, anonymous AND rivals > 1)::bore.tunnel_meaning;
+        RETURN ROW ('close', opened, 0,
+                    anonymous AND (rivals > 1 OR sessions[opened].attempts > 1))::bore.tunnel_meaning;
     ELSIF anonymous AND recent > 0 AND sessions[recent].disconnects < 3 THEN
         RETURN ROW ('repeat', recent, 0, false)::bore.tunnel_meaning;
     ELSIF pending > 0 THEN
-        RETURN ROW ('close', pending, 0, anonymous AND rivals > 1)::bore.tunnel_meaning;
+        RETURN ROW ('close', pending, 0,
+                    anonymous AND (rivals > 1 OR sessions[pending].attempts > 1))::bore.tunnel_meaning;
     ELSIF NOT anonymous THEN
         RETURN ROW ('unknown', 0, 0, false)::bore.tunnel_meaning;
     ELSIF phase = 'connected' THEN
         RETURN ROW ('gone', 0, 0, false)::bore.tunnel_meaning;
     END IF;
-    RETURN ROW ('repeat', 0, 0, false)::bore.tunnel_meaning;
+    RETURN ROW ('repeat', last, 0, false)::bore.tunnel_meaning;
 END $$;
 
 -- ---- what follows ---------------------------------------------------------------------------------------------------
 
 CREATE FUNCTION bore.host_and_port(host text, port integer) RETURNS text
-    LANGUAGE sql IMMUTABLE STRICT
+    LANGUAGE sql IMMUTABLE
     RETURN CASE WHEN host LIKE '%:%' AND host NOT LIKE '[%' THEN '[' || host || ']' ELSE host END || ':' || port;
 
 -- Whether the server that tunnel/start names can be the session's: it is, or it is not one that registered under that
 -- name, or the session's is unknown.
 CREATE FUNCTION bore.same_server(named text, known text) RETURNS boolean
-    LANGUAGE sql STABLE
+    LANGUAGE plpgsql STABLE AS $$
+BEGIN
     RETURN known IS NULL OR named = known OR NOT EXISTS (SELECT 1 FROM bore.servers WHERE id = named);
+END $$;
 
 CREATE FUNCTION bore.tunnel_notice(kind text, session bore.tunnel_sessions, at timestamptz) RETURNS bore.new_event
     LANGUAGE sql IMMUTABLE
@@ -232,6 +278,7 @@ DECLARE
 BEGIN
     state.sessions[place].state := CASE was WHEN 'open' THEN 'closed' ELSE 'cancelled' END;
     state.sessions[place].closed_at := now;
+    state.sessions[place].live := false;
     state.sessions[place].closed_by := how;
     state.sessions[place].close_reason := why;
     state.changed := state.changed || state.sessions[place].id;
@@ -255,6 +302,26 @@ BEGIN
     state := bore.tunnel_step(state, CASE was WHEN 'open' THEN 'tunnel.disconnected' END, place, now);
 END $$;
 
+-- The tunnel/start, and even the tunnel/end, of a session may have come before its port was known; copies of the former
+-- may have made several usage sessions, of which only one is ever ended.
+CREATE FUNCTION bore.tunnel_join(INOUT state bore.tunnel_state, place integer, now timestamptz)
+    LANGUAGE plpgsql AS $$
+DECLARE
+    start bore.usage_sessions;
+    ended boolean := false;
+BEGIN
+    FOR i IN 1 .. coalesce(cardinality(state.starts), 0) LOOP
+        start := state.starts[i];
+        CONTINUE WHEN start.tunnel_session IS NOT NULL OR start.public_port <> state.sessions[place].remote_port
+            OR NOT bore.same_server(start.server_id, state.sessions[place].server_id);
+        state.starts[i].tunnel_session := state.sessions[place].id;
+        ended := ended OR start.ended_at IS NOT NULL;
+    END LOOP;
+    IF ended AND state.sessions[place].state = 'open' THEN
+        state := bore.tunnel_close(state, place, 'proof', 'tunnel ended', now);
+    END IF;
+END $$;
+
 -- A session is open, and is the current one unless a bore-server numbered a later one.
 CREATE FUNCTION bore.tunnel_open(INOUT state bore.tunnel_state, place integer, report bore.tunnel_report,
                                  doubtful boolean, now timestamptz, default_host text)
@@ -263,18 +330,29 @@ DECLARE
     session bore.tunnel_sessions;
     opened  integer := 0;
     later   boolean := false;
-    start   bore.usage_sessions;
 BEGIN
     IF place = 0 THEN
-        -- Without validate-key: the token of such a session is the one that was issued last.
+        -- Two attempts were taken for one, or validate-key was never asked: then its token is the one issued last.
         session.id := bore.new_id('ts');
         session.instance_id := (state.instance).id;
         session.user_id := (state.instance).user_id;
         session.created_at := now;
+        session.live := true;
         session.disconnects := 0;
-        session.token_hash := (SELECT token_hash FROM bore.tunnel_tokens
-                               WHERE instance_id = (state.instance).id AND revoked_at IS NULL AND expires_at > now
-                               ORDER BY created_at DESC LIMIT 1);
+        session.attempts := 1;
+        FOR i IN 1 .. coalesce(cardinality(state.sessions), 0) LOOP
+            IF state.sessions[i].attempts > 1 AND session.validated_at IS NULL THEN
+                session.validated_at := state.sessions[i].validated_at;
+                session.token_hash := state.sessions[i].token_hash;
+                state.sessions[i].attempts := state.sessions[i].attempts - 1;
+                state.changed := state.changed || state.sessions[i].id;
+            END IF;
+        END LOOP;
+        IF session.validated_at IS NULL THEN
+            session.token_hash := (SELECT token_hash FROM bore.tunnel_tokens
+                                   WHERE instance_id = (state.instance).id AND revoked_at IS NULL AND expires_at > now
+                                   ORDER BY created_at DESC LIMIT 1);
+        END IF;
         session.server_id := (state.instance).assigned_server;
         state.sessions := state.sessions || session;
         place := cardinality(state.sessions);
@@ -289,6 +367,7 @@ BEGIN
     session.public_url := coalesce(report.public_url, bore.host_and_port(
         coalesce((state.instance).server_host, (state.instance).pinned_host, default_host), report.remote_port));
     session.doubtful_port := doubtful;
+    session.doubtful_until := CASE WHEN doubtful THEN now + bore.report_window() END;
     state.sessions[place] := session;
     state.changed := state.changed || session.id;
     FOR i IN 1 .. cardinality(state.sessions) LOOP
@@ -307,22 +386,10 @@ BEGIN
         END IF;
         state := bore.tunnel_show(state, place);
     END IF;
-    state := bore.tunnel_step(state, 'tunnel.connected', place, now);
-    -- Its tunnel/start, and even its tunnel/end, may have come before.
-    FOR i IN 1 .. coalesce(cardinality(state.starts), 0) LOOP
-        start := state.starts[i];
-        IF start.tunnel_session IS NULL AND start.public_port = session.remote_port
-           AND bore.same_server(start.server_id, session.server_id) THEN
-            state.starts[i].tunnel_session := session.id;
-            IF start.ended_at IS NOT NULL THEN
-                state := bore.tunnel_close(state, place, 'proof', 'tunnel ended', now);
-            END IF;
-            EXIT;
-        END IF;
-    END LOOP;
+    state := bore.tunnel_join(bore.tunnel_step(state, 'tunnel.connected', place, now), place, now);
 END $$;
 
--- What is known of a session grows: names, and of one that ended unheard when it was.
+-- What is known of a session grows: names, and of one that ended unheard its port.
 CREATE FUNCTION bore.tunnel_learn(INOUT state bore.tunnel_state, place integer, report bore.tunnel_report,
                                   now timestamptz)
     LANGUAGE plpgsql AS $$
@@ -337,6 +404,54 @@ BEGIN
     IF session IS DISTINCT FROM known THEN
         state.sessions[place] := session;
         state.changed := state.changed || session.id;
+        state := bore.tunnel_join(state, place, now);
+    END IF;
+END $$;
+
+-- A session with a doubtful port: the port was that of one that ended unheard (`other`, 0: unknown), and so is what
+-- tunnel/start and tunnel/end told of it.
+CREATE FUNCTION bore.tunnel_return_port(INOUT state bore.tunnel_state, place integer, other integer, now timestamptz)
+    LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE bore.usage_sessions SET tunnel_session = CASE WHEN other > 0 THEN state.sessions[other].id END
+    WHERE tunnel_session = state.sessions[place].id AND public_port = state.sessions[place].remote_port;
+    IF other > 0 THEN
+        state.sessions[other].remote_port := state.sessions[place].remote_port;
+        state.sessions[other].connected_at := state.sessions[place].connected_at;
+        state.changed := state.changed || state.sessions[other].id;
+    END IF;
+    state.sessions[place].remote_port := NULL;
+    state.sessions[place].public_url := NULL;
+    state.sessions[place].doubtful_port := false;
+    state.sessions[place].doubtful_until := NULL;
+    state.changed := state.changed || state.sessions[place].id;
+END $$;
+
+-- It was never open: the report that opened it was a late copy of another one's. It is pending again.
+CREATE FUNCTION bore.tunnel_unopen(INOUT state bore.tunnel_state, place integer, now timestamptz)
+    LANGUAGE plpgsql AS $$
+DECLARE
+    unheard integer := 0;
+    next    integer := 0;
+BEGIN
+    FOR i IN 1 .. cardinality(state.sessions) LOOP
+        IF state.sessions[i].state = 'cancelled' AND state.sessions[i].connected_at IS NULL AND unheard = 0 THEN
+            unheard := i;
+        ELSIF state.sessions[i].state = 'open' AND i <> place THEN
+            next := i;
+        END IF;
+    END LOOP;
+    state := bore.tunnel_step(state, 'tunnel.disconnected', place, now);
+    state := bore.tunnel_return_port(state, place, unheard, now);
+    state.sessions[place].state := 'pending';
+    state.sessions[place].connected_at := NULL;
+    IF (state.instance).current_session = state.sessions[place].id THEN
+        IF next > 0 THEN
+            state := bore.tunnel_show(state, next);
+        ELSE
+            state.instance := bore.with_phase(state.instance, 'starting', 'waiting for the tunnel', now);
+        END IF;
+        state := bore.tunnel_step(state, NULL, place, now);
     END IF;
 END $$;
 
@@ -344,14 +459,15 @@ CREATE FUNCTION bore.hear_connected(INOUT state bore.tunnel_state, report bore.t
                                     default_host text)
     LANGUAGE plpgsql AS $$
 DECLARE
-    meaning bore.tunnel_meaning := bore.connected_means(report, state.sessions, (state.instance).phase, now);
+    meaning bore.tunnel_meaning :=
+        bore.connected_means(report, state.sessions, state.starts, (state.instance).phase, now);
     excess  integer := 0;
     opened  integer := 0;
 BEGIN
     IF meaning.action IN ('repeat', 'late') THEN
         state := bore.tunnel_learn(state, meaning.place, report, now);
     ELSIF meaning.action = 'rename' THEN
-        state.sessions[meaning.place].remote_port := NULL;
+        state := bore.tunnel_return_port(state, meaning.place, meaning.other, now);
         state := bore.tunnel_open(state, meaning.place, report, false, now, default_host);
     ELSE
         IF meaning.other > 0 THEN
@@ -385,9 +501,11 @@ BEGIN
         session.state := 'cancelled';
         session.created_at := now;
         session.closed_at := now;
+        session.live := false;
         session.closed_by := 'report';
         session.close_reason := report.reason;
         session.disconnects := 0;
+        session.attempts := 1;
         session.doubtful_port := false;
         state.sessions := state.sessions || session;
         meaning.place := cardinality(state.sessions);
@@ -405,6 +523,7 @@ BEGIN
     session := state.sessions[meaning.place];
     IF session.disconnects < 3 THEN
         session.disconnects := session.disconnects + 1;
+        session.disconnect_at := now;
         session.external_id := coalesce(session.external_id, report.external_id);
         session.sequence := coalesce(session.sequence, report.sequence);
         state.sessions[meaning.place] := session;
@@ -412,13 +531,19 @@ BEGIN
     END IF;
 END $$;
 
--- The proof: tunnel/end, for the session that its tunnel/start was joined to.
+-- The proof: tunnel/end, for the session that its tunnel/start was joined to. When that came before the session was
+-- validated, it was another one's.
 CREATE FUNCTION bore.hear_ended(INOUT state bore.tunnel_state, report bore.tunnel_report, now timestamptz)
     LANGUAGE plpgsql AS $$
 BEGIN
     FOR place IN 1 .. coalesce(cardinality(state.sessions), 0) LOOP
         CONTINUE WHEN state.sessions[place].id <> report.session_id;
-        IF state.sessions[place].state = 'open' THEN
+        IF state.sessions[place].state = 'open' AND state.sessions[place].doubtful_port AND EXISTS (
+            SELECT 1 FROM bore.usage_sessions
+            WHERE tunnel_session = report.session_id AND ended_at IS NOT NULL
+              AND started_at < state.sessions[place].created_at) THEN
+            state := bore.tunnel_unopen(state, place, now);
+        ELSIF state.sessions[place].state = 'open' THEN
             state := bore.tunnel_close(state, place, 'proof', 'tunnel ended', now);
         ELSIF state.sessions[place].doubtful_until IS NOT NULL THEN
             state.sessions[place].doubtful_until := NULL;

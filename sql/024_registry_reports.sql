@@ -1,7 +1,8 @@
 -- 024_registry_reports.sql: what bore-servers send, many at a time: validate-key, and the reports of 022.
 --
--- Each function takes parallel arrays in arrival order and answers a row for each, with `ord`. One call is one
--- transaction and one commit for all.
+-- Plans are made once a connection, maybe while the tables are still empty, and must be good for full ones: hence
+-- generic plans, by indexes, without merge joins (which would read whole indexes). Each function takes parallel arrays
+-- in arrival order and answers a row for each, with `ord`. One call is one transaction and one commit for all.
 
 -- ---- validate-key ---------------------------------------------------------------------------------------------------
 
@@ -19,32 +20,26 @@ CREATE FUNCTION bore.bandwidth_used(month date, bytes bigint, now timestamptz) R
 CREATE FUNCTION bore.validate_keys(keys text[], starting_timeout interval)
     RETURNS TABLE (ord integer, valid boolean, usage_allowed boolean, user_id text, plan_type text,
                    max_concurrent_tunnels integer, max_bandwidth_gb integer, instance_id text, message text)
-    LANGUAGE plpgsql AS $$
+    LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
+    SET enable_mergejoin = off AS $$
 #variable_conflict use_column
 DECLARE
     now    timestamptz;
     hashes text[];
     owners text[];
+    wanted text[];
 BEGIN
     hashes := ARRAY (SELECT bore.text_hash(key) FROM unnest(keys) WITH ORDINALITY AS given (key, n) ORDER BY n);
-    owners := ARRAY (SELECT DISTINCT user_id FROM bore.tunnel_tokens JOIN bore.instances ON id = instance_id
-                     WHERE token_hash = ANY (hashes));
+    SELECT array_agg(DISTINCT instances.user_id), array_agg(instances.id) INTO owners, wanted
+    FROM bore.tunnel_tokens JOIN bore.instances ON id = instance_id WHERE token_hash = ANY (hashes);
     PERFORM 1 FROM bore.users WHERE id = ANY (owners) ORDER BY id FOR NO KEY UPDATE;
-    PERFORM 1 FROM bore.instances
-    WHERE id IN (SELECT instance_id FROM bore.tunnel_tokens WHERE token_hash = ANY (hashes))
-    ORDER BY id FOR NO KEY UPDATE;
+    PERFORM 1 FROM bore.instances WHERE id = ANY (wanted) ORDER BY id FOR NO KEY UPDATE;
     now := bore.clock();
     RETURN QUERY
-    WITH busy AS (
-        SELECT user_id, array_agg(DISTINCT instance_id) AS instances FROM bore.tunnel_sessions
-        WHERE user_id = ANY (owners) AND closed_at IS NULL
-          AND (state = 'open' OR created_at > now - starting_timeout)
-        GROUP BY user_id),
-    asked AS MATERIALIZED (
-        SELECT given.ord::integer, token.token_hash, token.instance_id, token.server_id, owner.id AS user_id,
-               plan.name AS plan_type, plan.max_concurrent_tunnels, plan.max_bandwidth_gb,
-               coalesce(cardinality(busy.instances), 0) AS in_use,
-               coalesce(token.instance_id = ANY (busy.instances), false) AS is_busy,
+    WITH asked AS MATERIALIZED (
+        SELECT given.ord::integer, token.token_hash, token.instance_id, token.server_id, token.session_id,
+               owner.id AS user_id, plan.name AS plan_type, plan.max_concurrent_tunnels, plan.max_bandwidth_gb,
+               busy.in_use, busy.is_busy, min(given.ord) OVER (PARTITION BY token.instance_id) AS first_ord,
                CASE
                    WHEN token.token_hash IS NULL THEN 'This tunnel token is not known; its instance may be deleted.'
                    WHEN token.revoked_at IS NOT NULL THEN 'This tunnel token is no longer valid; ask for a new one.'
@@ -60,35 +55,41 @@ BEGIN
         LEFT JOIN bore.instances AS instance ON instance.id = token.instance_id
         LEFT JOIN bore.users AS owner ON owner.id = instance.user_id
         LEFT JOIN bore.plans AS plan ON plan.name = owner.plan
-        LEFT JOIN busy ON busy.user_id = owner.id),
-    -- Instances that would add a tunnel, each counted where it is first asked for.
-    added AS (
-        SELECT user_id, instance_id, row_number() OVER (PARTITION BY user_id ORDER BY min(ord)) AS place
-        FROM asked WHERE refusal IS NULL AND NOT is_busy GROUP BY user_id, instance_id),
+        CROSS JOIN LATERAL (
+            SELECT count(DISTINCT session.instance_id) AS in_use,
+                   coalesce(bool_or(session.instance_id = token.instance_id), false) AS is_busy
+            FROM bore.tunnel_sessions AS session
+            WHERE session.user_id = owner.id AND session.live
+              AND (session.state = 'open' OR session.created_at > now - starting_timeout)) AS busy),
+    -- An instance that would add a tunnel takes its place among those of its user in the order of arrival.
     judged AS MATERIALIZED (
-        SELECT asked.*, coalesce(asked.refusal,
-                   CASE WHEN asked.in_use - asked.is_busy::integer + coalesce(added.place - 1, 0)
-                             >= asked.max_concurrent_tunnels
+        SELECT asked.*, coalesce(refusal,
+                   CASE WHEN in_use - is_busy::integer
+                             + CASE WHEN is_busy THEN 0
+                                    ELSE dense_rank() OVER (PARTITION BY user_id, is_busy, refusal IS NULL
+                                                            ORDER BY first_ord) - 1 END >= max_concurrent_tunnels
                         THEN 'All tunnels of this account''s plan are in use by other instances.' END) AS problem
-        FROM asked LEFT JOIN added ON added.user_id = asked.user_id AND added.instance_id = asked.instance_id),
-    granted AS (
-        SELECT DISTINCT ON (token_hash) token_hash, instance_id, user_id, server_id
+        FROM asked),
+    granted AS MATERIALIZED (
+        SELECT DISTINCT ON (token_hash) token_hash, instance_id, user_id, server_id, session_id,
+               bore.new_id('ts') AS fresh_id
         FROM judged WHERE problem IS NULL ORDER BY token_hash),
     again AS (
-        UPDATE bore.tunnel_sessions AS session SET created_at = now, validated_at = now
+        UPDATE bore.tunnel_sessions AS session
+        SET created_at = now, validated_at = now, attempts = least(session.attempts + 1, 9)
         FROM granted
-        WHERE session.user_id = granted.user_id AND session.instance_id = granted.instance_id
-          AND session.closed_at IS NULL AND session.state = 'pending' AND session.token_hash = granted.token_hash
+        WHERE session.id = granted.session_id AND session.state = 'pending'
           AND session.created_at > now - starting_timeout
-        RETURNING session.token_hash),
+        RETURNING granted.token_hash),
     opened AS (
         INSERT INTO bore.tunnel_sessions (id, instance_id, user_id, state, token_hash, server_id, created_at,
                                           validated_at)
-        SELECT bore.new_id('ts'), instance_id, user_id, 'pending', token_hash, server_id, now, now
-        FROM granted WHERE token_hash NOT IN (SELECT token_hash FROM again)),
+        SELECT fresh_id, instance_id, user_id, 'pending', token_hash, server_id, now, now
+        FROM granted WHERE token_hash NOT IN (SELECT token_hash FROM again)
+        RETURNING token_hash, id),
     used AS (
-        UPDATE bore.tunnel_tokens AS token SET used_at = now
-        FROM granted WHERE token.token_hash = granted.token_hash AND token.used_at IS NULL)
+        UPDATE bore.tunnel_tokens AS token SET used_at = coalesce(token.used_at, now), session_id = opened.id
+        FROM opened WHERE token.token_hash = opened.token_hash)
     SELECT ord, problem IS NULL, problem IS NULL, user_id, plan_type, max_concurrent_tunnels, max_bandwidth_gb,
            instance_id, coalesce(problem, 'The tunnel may open.')
     FROM judged;
@@ -98,7 +99,7 @@ END $$;
 
 -- The message numbers of proto/messages.def.
 CREATE FUNCTION bore.report_kind(method integer) RETURNS text
-    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN CASE method WHEN 242 THEN 'connected' WHEN 243 THEN 'disconnected' WHEN 244 THEN 'start'
                        WHEN 246 THEN 'end' WHEN 247 THEN 'usage' END;
 
@@ -111,16 +112,24 @@ CREATE TYPE bore.batch_report AS (
 
 -- host:port, or a http(s) URL.
 CREATE FUNCTION bore.is_public_url(given text) RETURNS boolean
-    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
-    RETURN given ~ '^https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?([/?#][!-~]*)?$'
-        OR given ~ '^([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}$'
-           AND substring(given FROM '[0-9]+$')::integer BETWEEN 1 AND 65535;
+    LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$
+BEGIN
+    IF given ~ '^https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?([/?#][!-~]*)?$' THEN
+        RETURN true;
+    ELSIF given ~ '^([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}$' THEN
+        RETURN substring(given FROM '[0-9]+$')::integer BETWEEN 1 AND 65535;
+    END IF;
+    RETURN false;
+END $$;
 
 -- Opens usage sessions; a repeated tunnel/start (same user, server, port, within the window) gets the same one. Answers
 -- rows (ord, id), without one for an unknown user.
 CREATE FUNCTION bore.usage_starts(reports bore.batch_report[], now timestamptz)
     RETURNS TABLE (ord integer, id text)
-    LANGUAGE sql AS $$
+    LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
     WITH asked AS (
         SELECT report.ord, report.user_id, report.server_id, report.public_port, report.local_port, known.id
         FROM unnest(reports) AS report JOIN bore.users ON users.id = report.user_id
@@ -139,7 +148,7 @@ CREATE FUNCTION bore.usage_starts(reports bore.batch_report[], now timestamptz)
         SELECT id, user_id, server_id, public_port, local_port, now FROM fresh)
     SELECT asked.ord, coalesce(asked.id, fresh.id)
     FROM asked LEFT JOIN fresh USING (user_id, server_id, public_port);
-$$;
+END $$;
 
 -- Adds what usage, end, and a `disconnected` that names a usage session tell; counts the bytes for their users.
 CREATE FUNCTION bore.usage_reports(reports bore.batch_report[], now timestamptz) RETURNS void
@@ -162,8 +171,8 @@ BEGIN
         FROM unnest(reports) WHERE kind IN ('usage', 'end', 'disconnected') AND session_id IS NOT NULL
         GROUP BY session_id),
     before AS (
-        SELECT usage.*, told.bytes_in AS more_in, told.bytes_out AS more_out, told.bytes_transferred AS more_transferred,
-               told.is_end
+        SELECT usage.*, told.bytes_in AS more_in, told.bytes_out AS more_out,
+               told.bytes_transferred AS more_transferred, told.is_end
         FROM bore.usage_sessions AS usage JOIN told USING (id) ORDER BY usage.id FOR UPDATE OF usage),
     after AS (
         UPDATE bore.usage_sessions AS usage SET
@@ -189,23 +198,26 @@ END $$;
 -- Joins usage sessions to the tunnel sessions they are about, as far as those are known: the open one on that port, or
 -- one whose end is in doubt.
 CREATE FUNCTION bore.usage_join(ids text[]) RETURNS void
-    LANGUAGE sql AS $$
+    LANGUAGE plpgsql AS $$
+BEGIN
     UPDATE bore.usage_sessions AS usage SET tunnel_session = coalesce(
         (SELECT session.id FROM bore.tunnel_sessions AS session
          WHERE session.user_id = usage.user_id AND session.remote_port = usage.public_port
-           AND session.closed_at IS NULL AND bore.same_server(usage.server_id, session.server_id)
+           AND session.live AND bore.same_server(usage.server_id, session.server_id)
          ORDER BY session.connected_at DESC LIMIT 1),
         (SELECT session.id FROM bore.tunnel_sessions AS session
          WHERE session.user_id = usage.user_id AND session.remote_port = usage.public_port
            AND session.doubtful_until IS NOT NULL AND bore.same_server(usage.server_id, session.server_id)
          ORDER BY session.connected_at DESC LIMIT 1))
     WHERE id = ANY (ids) AND tunnel_session IS NULL;
-$$;
+END $$;
 
 -- What is known of these instances, locked by the caller.
 CREATE FUNCTION bore.tunnel_states(ids text[], reports bore.batch_report[], starting_timeout interval, now timestamptz)
     RETURNS bore.tunnel_state[]
-    LANGUAGE sql AS $$
+    LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN (
     SELECT array_agg(ROW (instance, known.sessions, known.starts, NULL, NULL, NULL)::bore.tunnel_state
                      ORDER BY instance.id)
     FROM bore.instances AS instance CROSS JOIN LATERAL (
@@ -219,8 +231,8 @@ CREATE FUNCTION bore.tunnel_states(ids text[], reports bore.batch_report[], star
                   AND usage.started_at > now - starting_timeout
                   AND usage.public_port IN (SELECT remote_port FROM unnest(reports) AS report
                                             WHERE report.instance_id = instance.id)) AS starts) AS known
-    WHERE instance.id = ANY (ids);
-$$;
+    WHERE instance.id = ANY (ids));
+END $$;
 
 CREATE FUNCTION bore.tunnel_fold(INOUT state bore.tunnel_state, reports bore.tunnel_report[], now timestamptz,
                                  default_host text)
@@ -250,8 +262,10 @@ BEGIN
     ON CONFLICT (id) DO UPDATE SET
         state = EXCLUDED.state, server_id = EXCLUDED.server_id, remote_port = EXCLUDED.remote_port,
         public_url = EXCLUDED.public_url, external_id = EXCLUDED.external_id, sequence = EXCLUDED.sequence,
-        connected_at = EXCLUDED.connected_at, closed_at = EXCLUDED.closed_at, closed_by = EXCLUDED.closed_by,
-        close_reason = EXCLUDED.close_reason, disconnects = EXCLUDED.disconnects,
+        connected_at = EXCLUDED.connected_at, closed_at = EXCLUDED.closed_at, live = EXCLUDED.live,
+        closed_by = EXCLUDED.closed_by,
+        close_reason = EXCLUDED.close_reason, attempts = EXCLUDED.attempts, disconnects = EXCLUDED.disconnects,
+        disconnect_at = EXCLUDED.disconnect_at,
         doubtful_port = EXCLUDED.doubtful_port, doubtful_until = EXCLUDED.doubtful_until;
     IF cardinality(revoked) > 0 THEN
         UPDATE bore.tunnel_tokens SET revoked_at = now WHERE token_hash = ANY (revoked) AND revoked_at IS NULL;
@@ -268,7 +282,8 @@ END $$;
 
 -- A bore-server that reports a tunnel's end needs not be told to close it: the one it names, or else any.
 CREATE FUNCTION bore.closes_done(reports bore.batch_report[]) RETURNS void
-    LANGUAGE sql AS $$
+    LANGUAGE plpgsql AS $$
+BEGIN
     DELETE FROM bore.pending_closes AS asked USING (
         SELECT report.instance_id, report.server_id FROM unnest(reports) AS report WHERE kind = 'disconnected'
         UNION
@@ -277,22 +292,25 @@ CREATE FUNCTION bore.closes_done(reports bore.batch_report[]) RETURNS void
         JOIN bore.tunnel_sessions AS session ON session.id = usage.tunnel_session
         WHERE report.kind = 'end') AS done
     WHERE asked.instance_id = done.instance_id AND bore.same_server(done.server_id, asked.server_id) IS NOT FALSE;
-$$;
+END $$;
 
 -- tunnel-connected, tunnel-disconnected, tunnel/start, tunnel/end and tunnel/usage.
 CREATE FUNCTION bore.tunnel_reports(reports bore.batch_report[], default_host text, starting_timeout interval,
                                     idle_timeout interval)
     RETURNS TABLE (ord integer, success boolean, session_id text, error text, error_message text, error_field text,
                    events text)
-    LANGUAGE plpgsql AS $$
+    LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
+    SET enable_mergejoin = off AS $$
 #variable_conflict use_column
 DECLARE
     now      timestamptz := bore.clock();
     kinds    text[] := ARRAY (SELECT DISTINCT kind FROM unnest(reports));
+    refused  integer[] := ARRAY (SELECT ord FROM unnest(reports) WHERE NOT bore.is_public_url(public_url));
     starts   jsonb := '{}';
     ended    text[];
     wanted   text[];
     found    text[];
+    states   bore.tunnel_state[];
     told     text;
 BEGIN
     IF 'start' = ANY (kinds) THEN
@@ -312,35 +330,38 @@ BEGIN
                      WHERE usage.id = ANY (ended));
     found := ARRAY (SELECT id FROM bore.instances WHERE id = ANY (wanted) ORDER BY id FOR NO KEY UPDATE);
     now := bore.clock();
-    told := bore.tunnel_write(bore.tunnel_hear(bore.tunnel_states(found, reports, starting_timeout, now), reports,
-                                               default_host, now), idle_timeout, now);
+    states := bore.tunnel_states(found, reports, starting_timeout, now);
+    states := bore.tunnel_hear(states, reports, refused, default_host, now);
+    told := bore.tunnel_write(states, idle_timeout, now);
     IF kinds && ARRAY ['disconnected', 'end'] THEN
         PERFORM bore.closes_done(reports);
     END IF;
     RETURN QUERY
         SELECT ord, true, CASE kind WHEN 'start' THEN starts ->> ord::text END,
                CASE
-                   WHEN NOT bore.is_public_url(public_url) THEN 'validation_error'
-                   WHEN kind IN ('connected', 'disconnected') AND NOT instance_id = ANY (found) THEN 'instance_not_found'
+                   WHEN ord = ANY (refused) THEN 'validation_error'
+                   WHEN kind IN ('connected', 'disconnected') AND instance_id <> ALL (found) THEN 'instance_not_found'
                    WHEN kind = 'start' AND NOT starts ? ord::text THEN 'user_not_found'
                END,
-               CASE WHEN NOT bore.is_public_url(public_url) THEN 'must be host:port or a http(s) URL' END,
-               CASE WHEN NOT bore.is_public_url(public_url) THEN 'public_url' END,
+               CASE WHEN ord = ANY (refused) THEN 'must be host:port or a http(s) URL' END,
+               CASE WHEN ord = ANY (refused) THEN 'public_url' END,
                CASE ord WHEN 1 THEN told END
         FROM unnest(reports);
 END $$;
 
--- Takes each instance's reports in their order of arrival, proofs last.
-CREATE FUNCTION bore.tunnel_hear(states bore.tunnel_state[], reports bore.batch_report[], default_host text,
-                                 now timestamptz) RETURNS bore.tunnel_state[]
-    LANGUAGE sql AS $$
+-- Takes each instance's reports in their order of arrival, proofs last. `refused`: those reports' places in the batch.
+CREATE FUNCTION bore.tunnel_hear(states bore.tunnel_state[], reports bore.batch_report[], refused integer[],
+                                 default_host text, now timestamptz) RETURNS bore.tunnel_state[]
+    LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN (
     WITH heard AS (
         SELECT report.instance_id, report.ord,
                ROW (report.kind, usage.tunnel_session, CASE WHEN usage.id IS NULL THEN report.session_id END,
                     report.sequence, report.remote_port, report.public_url, report.server_id,
                     report.reason)::bore.tunnel_report AS report
         FROM unnest(reports) AS report LEFT JOIN bore.usage_sessions AS usage ON usage.id = report.session_id
-        WHERE report.kind IN ('connected', 'disconnected') AND bore.is_public_url(report.public_url) IS NOT FALSE
+        WHERE report.kind IN ('connected', 'disconnected') AND report.ord <> ALL (refused)
           -- An end whose tunnel is not heard of yet is kept with its usage session.
           AND NOT (report.kind = 'disconnected' AND usage.id IS NOT NULL AND usage.tunnel_session IS NULL)
         UNION ALL
@@ -352,15 +373,17 @@ CREATE FUNCTION bore.tunnel_hear(states bore.tunnel_state[], reports bore.batch_
     mine AS (
         SELECT instance_id, array_agg(report ORDER BY ord) AS reports FROM heard GROUP BY instance_id)
     SELECT array_agg(bore.tunnel_fold(ROW (state.*)::bore.tunnel_state, mine.reports, now, default_host))
-    FROM unnest(states) AS state JOIN mine ON mine.instance_id = (state.instance).id;
-$$;
+    FROM unnest(states) AS state JOIN mine ON mine.instance_id = (state.instance).id);
+END $$;
 
 -- ---- doubts ---------------------------------------------------------------------------------------------------------
 
--- Sessions that may not have been the ones that ended: those with a tunnel/start whose tunnel/end has not come within
--- the window are open again, with their token. Others stay as they are.
+-- Where tunnel/start is known, what was a guess is decided when the window has passed. A session that was thought to
+-- have ended, but whose tunnel/end has not come, is open again, with its token. One that was thought to be open on a
+-- port that may have been an earlier one's, and has no tunnel/start, is pending again. All others stay as they are.
 CREATE FUNCTION bore.tunnel_doubts(most integer, idle_timeout interval) RETURNS text
-    LANGUAGE plpgsql AS $$
+    LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
+    SET enable_mergejoin = off AS $$
 DECLARE
     now    timestamptz := bore.clock();
     states bore.tunnel_state[];
@@ -381,24 +404,47 @@ CREATE FUNCTION bore.tunnel_reconsider(INOUT state bore.tunnel_state, now timest
     LANGUAGE plpgsql AS $$
 DECLARE
     session bore.tunnel_sessions;
+    started boolean; -- it has a tunnel/start without a tunnel/end
+    ended   boolean; -- it has a tunnel/end
+    usual   boolean; -- another session of the instance has a tunnel/start
 BEGIN
     FOR place IN 1 .. coalesce(cardinality(state.sessions), 0) LOOP
         session := state.sessions[place];
         CONTINUE WHEN session.doubtful_until IS NULL OR session.doubtful_until > now;
         state.sessions[place].doubtful_until := NULL;
         state.changed := state.changed || session.id;
-        CONTINUE WHEN session.closed_by <> 'report'
-            OR NOT EXISTS (SELECT 1 FROM bore.usage_sessions WHERE tunnel_session = session.id AND ended_at IS NULL);
-        UPDATE bore.tunnel_tokens SET revoked_at = NULL
-        WHERE token_hash = session.token_hash AND revoked_at = session.closed_at;
-        state.sessions[place].state := 'open';
-        state.sessions[place].closed_at := NULL;
-        state.sessions[place].closed_by := NULL;
-        state.sessions[place].close_reason := NULL;
-        IF (state.instance).phase IN ('disconnected', 'failed') THEN
-            state.instance := bore.with_phase(state.instance, 'connected', 'tunnel connected: another one ended', now);
-            state := bore.tunnel_show(state, place);
+        -- A copy of tunnel/start that came after tunnel/end has made a usage session that never ends.
+        SELECT count(*) FILTER (WHERE mine AND NOT is_over) > 0, count(*) FILTER (WHERE mine AND is_over) > 0,
+               count(*) FILTER (WHERE NOT mine) > 0
+        INTO started, ended, usual
+        FROM (SELECT usage.tunnel_session = session.id AS mine, EXISTS (
+                         SELECT 1 FROM bore.usage_sessions AS over
+                         WHERE over.user_id = usage.user_id AND over.public_port = usage.public_port
+                           AND over.started_at > usage.started_at - bore.report_window()
+                           AND over.ended_at IS NOT NULL) AS is_over
+              FROM unnest(state.sessions) AS other
+              JOIN bore.usage_sessions AS usage ON usage.tunnel_session = other.id) AS known;
+        IF session.state = 'open' AND session.doubtful_port AND usual AND NOT started THEN
+            state := bore.tunnel_unopen(state, place, now);
+        ELSIF session.closed_by = 'report' AND started AND NOT ended THEN
+            state := bore.tunnel_reopen(state, place, now);
         END IF;
-        state := bore.tunnel_step(state, 'tunnel.connected', place, now);
     END LOOP;
+END $$;
+
+CREATE FUNCTION bore.tunnel_reopen(INOUT state bore.tunnel_state, place integer, now timestamptz)
+    LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE bore.tunnel_tokens SET revoked_at = NULL
+    WHERE token_hash = state.sessions[place].token_hash AND revoked_at = state.sessions[place].closed_at;
+    state.sessions[place].state := 'open';
+    state.sessions[place].closed_at := NULL;
+    state.sessions[place].live := true;
+    state.sessions[place].closed_by := NULL;
+    state.sessions[place].close_reason := NULL;
+    IF (state.instance).phase IN ('disconnected', 'failed') THEN
+        state.instance := bore.with_phase(state.instance, 'connected', 'tunnel connected: another one ended', now);
+        state := bore.tunnel_show(state, place);
+    END IF;
+    state := bore.tunnel_step(state, 'tunnel.connected', place, now);
 END $$;

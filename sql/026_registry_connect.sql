@@ -13,15 +13,18 @@ CREATE FUNCTION bore.new_tunnel_token() RETURNS text
 -- new ones.
 CREATE FUNCTION bore.server_loads(regions text[], now timestamptz)
     RETURNS TABLE (id text, host text, port integer, region text, max_tunnels integer, load bigint)
-    LANGUAGE sql STABLE AS $$
+    LANGUAGE plpgsql STABLE AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
     SELECT id, host, port, region, max_tunnels,
            (SELECT count(*) FROM bore.tunnel_sessions
-            WHERE server_id = servers.id AND closed_at IS NULL)
+            WHERE server_id = servers.id AND live)
            + (SELECT count(*) FROM bore.tunnel_tokens
               WHERE server_id = servers.id AND used_at IS NULL AND revoked_at IS NULL AND expires_at > now)
     FROM bore.servers
     WHERE region = ANY (regions) AND active AND lease_expires_at > now;
-$$;
+END $$;
 
 -- One connect of a batch: the instance (NULL: there is none), why not (a wire code), or where to.
 CREATE TYPE bore.connect_plan AS (
@@ -29,24 +32,19 @@ CREATE TYPE bore.connect_plan AS (
     token text, is_last boolean
 );
 
--- What becomes of each request, in order of arrival. Users and instances are locked by the caller. The n-th request of a
--- region takes the n-th free place of its bore-servers, the emptiest first. Of several connects of one instance the last
--- one's token is the valid one.
+-- What becomes of each request, in order of arrival. Users and instances are locked by the caller. A tunnel is in use
+-- when a session is open or validated, or a token waits for its first use. The n-th request of a region takes the n-th
+-- free place of its bore-servers, the emptiest first. Of several connects of one instance the last one's token is the
+-- valid one.
 CREATE FUNCTION bore.connect_plans(user_ids text[], instance_ids text[], default_host text, default_port integer,
-                                   now timestamptz) RETURNS bore.connect_plan[]
-    LANGUAGE sql AS $$
-    WITH busy AS (
-        SELECT user_id, array_agg(id) AS instances FROM bore.instances
-        WHERE user_id = ANY (user_ids)
-          AND (phase = 'connected'
-               OR phase = 'starting' AND EXISTS (SELECT 1 FROM bore.tunnel_tokens
-                                                 WHERE instance_id = instances.id AND revoked_at IS NULL
-                                                   AND expires_at > now))
-        GROUP BY user_id),
-    asked AS MATERIALIZED (
+                                   starting_timeout interval, now timestamptz) RETURNS bore.connect_plan[]
+    LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN (
+    WITH asked AS MATERIALIZED (
         SELECT given.ord::integer, given.user_id, instance, (instance).id AS instance_id, (instance).region,
-               (instance).pinned_host, plan.max_concurrent_tunnels, coalesce(cardinality(busy.instances), 0) AS in_use,
-               coalesce((instance).id = ANY (busy.instances), false) AS is_busy,
+               (instance).pinned_host, plan.max_concurrent_tunnels, busy.in_use, busy.is_busy,
+               min(given.ord) OVER (PARTITION BY given.instance_id) AS first_ord,
                given.ord = max(given.ord) OVER (PARTITION BY given.instance_id) AS is_last,
                CASE
                    WHEN (instance).id IS NULL THEN 'instance_not_found'
@@ -57,16 +55,25 @@ CREATE FUNCTION bore.connect_plans(user_ids text[], instance_ids text[], default
         LEFT JOIN bore.instances AS instance ON instance.id = given.instance_id AND instance.user_id = given.user_id
         LEFT JOIN bore.users AS owner ON owner.id = given.user_id
         LEFT JOIN bore.plans AS plan ON plan.name = owner.plan
-        LEFT JOIN busy ON busy.user_id = given.user_id),
-    added AS (
-        SELECT user_id, instance_id, row_number() OVER (PARTITION BY user_id ORDER BY min(ord)) AS place
-        FROM asked WHERE refusal IS NULL AND NOT is_busy GROUP BY user_id, instance_id),
+        CROSS JOIN LATERAL (
+            SELECT count(DISTINCT used.instance_id) AS in_use,
+                   coalesce(bool_or(used.instance_id = given.instance_id), false) AS is_busy
+            FROM (SELECT session.instance_id FROM bore.tunnel_sessions AS session
+                  WHERE session.user_id = given.user_id AND session.live
+                    AND (session.state = 'open' OR session.created_at > now - starting_timeout)
+                  UNION ALL
+                  SELECT token.instance_id
+                  FROM bore.tunnel_tokens AS token JOIN bore.instances AS other ON other.id = token.instance_id
+                  WHERE token.user_id = given.user_id AND token.used_at IS NULL AND token.revoked_at IS NULL
+                    AND token.expires_at > now AND other.phase IN ('starting', 'connected')) AS used) AS busy),
     judged AS MATERIALIZED (
-        SELECT asked.*, coalesce(asked.refusal,
-                   CASE WHEN asked.in_use - asked.is_busy::integer + coalesce(added.place - 1, 0)
-                             >= asked.max_concurrent_tunnels
+        SELECT asked.*, coalesce(refusal,
+                   CASE WHEN in_use - is_busy::integer
+                             + CASE WHEN is_busy THEN 0
+                                    ELSE dense_rank() OVER (PARTITION BY user_id, is_busy, refusal IS NULL
+                                                            ORDER BY first_ord) - 1 END >= max_concurrent_tunnels
                         THEN 'tunnel_limit_reached' END) AS problem
-        FROM asked LEFT JOIN added ON added.user_id = asked.user_id AND added.instance_id = asked.instance_id),
+        FROM asked),
     loads AS MATERIALIZED (
         SELECT * FROM bore.server_loads(
             ARRAY (SELECT DISTINCT region FROM judged WHERE problem IS NULL AND pinned_host IS NULL), now)),
@@ -91,8 +98,8 @@ CREATE FUNCTION bore.connect_plans(user_ids text[], instance_ids text[], default
                                       THEN 'no_servers_available' END),
                server_id, coalesce(host, default_host), coalesce(port, default_port),
                round(coalesce(utilization, 0), 4), bore.new_tunnel_token(), is_last)::bore.connect_plan ORDER BY ord)
-    FROM placed;
-$$;
+    FROM placed);
+END $$;
 
 -- The instance waits for a tunnel with a token of that bore-server.
 CREATE FUNCTION bore.instance_starts(INOUT instance bore.instances, host text, server text, now timestamptz)
@@ -106,11 +113,12 @@ END $$;
 
 -- New tunnel tokens, many at a time; each replaces the instance's old ones. Limits are checked under the user's lock.
 CREATE FUNCTION bore.instances_connect(user_ids text[], instance_ids text[], ttl_ms bigint, default_host text,
-                                       default_port integer, idle_timeout interval)
+                                       default_port integer, starting_timeout interval, idle_timeout interval)
     RETURNS TABLE (ord integer, instance_id text, tunnel_token text, server_host text, server_port integer,
                    local_port integer, remote_port integer, ttl bigint, expires_at bigint, server_info text, error text,
                    error_message text, events text)
-    LANGUAGE plpgsql AS $$
+    LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
+    SET enable_mergejoin = off AS $$
 #variable_conflict use_column
 DECLARE
     now   timestamptz;
@@ -124,11 +132,13 @@ BEGIN
     ORDER BY id FOR NO KEY UPDATE;
     now := bore.clock();
     ends := now + bore.duration(ttl_ms);
-    plans := bore.connect_plans(user_ids, instance_ids, default_host, default_port, now);
+    plans := bore.connect_plans(user_ids, instance_ids, default_host, default_port, starting_timeout, now);
     UPDATE bore.tunnel_tokens AS token SET revoked_at = now
-    WHERE instance_id IN (SELECT (instance).id FROM unnest(plans) WHERE problem IS NULL) AND revoked_at IS NULL;
-    INSERT INTO bore.tunnel_tokens (token_hash, instance_id, server_id, created_at, expires_at, revoked_at)
-    SELECT bore.text_hash(token), (instance).id, server_id, now, ends, CASE WHEN NOT is_last THEN now END
+    WHERE instance_id = ANY (ARRAY (SELECT (instance).id FROM unnest(plans) WHERE problem IS NULL))
+      AND revoked_at IS NULL;
+    INSERT INTO bore.tunnel_tokens (token_hash, instance_id, user_id, server_id, created_at, expires_at, revoked_at)
+    SELECT bore.text_hash(token), (instance).id, (instance).user_id, server_id, now, ends,
+           CASE WHEN NOT is_last THEN now END
     FROM unnest(plans) WHERE problem IS NULL;
     SELECT array_agg(ROW (bore.instance_starts(instance, host, server_id, now), 'user', server_id, NULL)::bore.step
                      ORDER BY (instance).id)
@@ -144,8 +154,8 @@ END $$;
 
 -- ---- disconnect and delete ------------------------------------------------------------------------------------------
 
--- Ends all tunnels and tokens of a locked instance, by its user's word; bore-servers that renew a lease are told to close
--- what is open there. Answers a notice for each session that was open.
+-- Ends all tunnels and tokens of a locked instance, by its user's word; bore-servers that renew a lease are told to
+-- close what is open there. Answers a notice for each session that was open.
 CREATE FUNCTION bore.instance_close(target text, why text, now timestamptz) RETURNS bore.new_event[]
     LANGUAGE plpgsql AS $$
 DECLARE
@@ -154,15 +164,20 @@ BEGIN
     UPDATE bore.tunnel_sessions SET doubtful_until = NULL
     WHERE instance_id = target AND doubtful_until IS NOT NULL;
     UPDATE bore.tunnel_tokens SET revoked_at = now WHERE instance_id = target AND revoked_at IS NULL;
-    WITH live AS (
-        SELECT id, state FROM bore.tunnel_sessions
-        WHERE instance_id = target AND closed_at IS NULL),
+    -- Of several attempts that were taken for one session, and of one opened by what may have been a late copy of
+    -- another one's report, more is to be heard.
+    INSERT INTO bore.tunnel_sessions (id, instance_id, user_id, state, token_hash, server_id, created_at, validated_at)
+    SELECT bore.new_id('ts'), target, user_id, 'pending', token_hash, server_id, created_at, validated_at
+    FROM bore.tunnel_sessions, generate_series(2, attempts + doubtful_port::integer)
+    WHERE instance_id = target AND (live OR created_at > now - interval '1 minute');
+    WITH present AS (
+        SELECT id, state FROM bore.tunnel_sessions WHERE instance_id = target AND live),
     ended AS (
         UPDATE bore.tunnel_sessions AS session
-        SET state = CASE live.state WHEN 'open' THEN 'closed' ELSE 'cancelled' END, closed_at = now, closed_by = 'user',
-            close_reason = why
-        FROM live WHERE session.id = live.id
-        RETURNING session.*, live.state AS was),
+        SET state = CASE present.state WHEN 'open' THEN 'closed' ELSE 'cancelled' END, closed_at = now, live = false,
+            closed_by = 'user', close_reason = why
+        FROM present WHERE session.id = present.id
+        RETURNING session.*, present.state AS was),
     closing AS (
         INSERT INTO bore.pending_closes (server_id, instance_id, created_at)
         SELECT DISTINCT servers.id, target, now FROM ended JOIN bore.servers ON servers.id = ended.server_id
@@ -178,7 +193,8 @@ END $$;
 -- The user ends the tunnel on purpose: what bore-servers report of it later changes nothing.
 CREATE FUNCTION bore.instance_disconnect(account text, wanted text, idle_timeout interval,
                                          OUT success boolean, OUT events text)
-    LANGUAGE plpgsql AS $$
+    LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
+    SET enable_mergejoin = off AS $$
 DECLARE
     instance bore.instances;
     now      timestamptz;
@@ -222,12 +238,13 @@ END $$;
 -- ---- the client's word ----------------------------------------------------------------------------------------------
 
 -- What the client saw of its tunnel: 'starting', 'active', 'error' or 'inactive', and its address. It counts only while
--- no bore-server has reported since the last token, and not after its user's disconnect; else it fills in an address that
--- is not known, and changes nothing more.
+-- no bore-server has reported since the last token, and not after its user's disconnect; else it fills in an address
+-- that is not known, and changes nothing more.
 CREATE FUNCTION bore.instance_connection(account text, wanted text, seen_status text, seen_url text, seen_port integer,
                                          idle_timeout interval,
                                          OUT success boolean, OUT instance bore.instance_row, OUT events text)
-    LANGUAGE plpgsql AS $$
+    LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
+    SET enable_mergejoin = off AS $$
 DECLARE
     own bore.instances;
     was bore.instances;

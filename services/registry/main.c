@@ -72,7 +72,8 @@ static const struct service_batch batches[] = {
     { .methods = connect_methods,
         .lane = "registry.connect",
         .sql = "SELECT * FROM bore.instances_connect(:user_id[], :instance_id[], :config.tunnel_token_ttl_ms, "
-               ":config.bore_server_host, :config.bore_server_port, bore.duration(:config.idle_timeout_ms))",
+               ":config.bore_server_host, :config.bore_server_port, bore.duration(:config.starting_timeout_ms), "
+               "bore.duration(:config.idle_timeout_ms))",
         .maximum = BATCH_MAX },
     { .methods = validate_methods,
         .lane = "registry.validate",

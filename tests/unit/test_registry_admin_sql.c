@@ -192,8 +192,9 @@ static void fill_with_old_rows(void) {
     sql_run(db,
         "INSERT INTO bore.pending_closes VALUES ('s1', 'old', now() - interval '61 minutes'), ('s1', 'new', now())");
     sql_ask(db,
-        "INSERT INTO bore.tunnel_tokens (token_hash, instance_id, expires_at) VALUES "
-        "(repeat('a', 64), $1, now() - interval '25 hours'), (repeat('b', 64), $1, now() - interval '23 hours')",
+        "INSERT INTO bore.tunnel_tokens (token_hash, instance_id, user_id, expires_at) VALUES "
+        "(repeat('a', 64), $1, 'u', now() - interval '25 hours'), (repeat('b', 64), $1, 'u', now() - interval '23 "
+        "hours')",
         instance);
     sql_run(db, "INSERT INTO bore.idempotency VALUES ('s', 'old', 'h', 'a', now() - interval '25 hours'), "
                 "('s', 'new', 'h', 'a', now() - interval '23 hours')");
