@@ -228,11 +228,32 @@ static json_t *security_schemes(void) {
         "X-Internal-API-Key", "description", "The key of the bore-servers (INTERNAL_API_KEY).");
 }
 
+/* The edge gives this path to the process `stream`, so no line of the table of routes has it. */
+static void add_events(json_t *paths) {
+    json_t *parameters = json_array();
+    add_parameter(parameters, "header", "Last-Event-ID", false, json_pack("{s:s}", "type", "string"));
+    add_parameter(parameters, "query", "last_event_id", false, json_pack("{s:s}", "type", "string"));
+    add_parameter(parameters, "query", "scope", false, json_pack("{s:s,s:[s]}", "type", "string", "enum", "all"));
+    json_t *responses = json_pack("{s:{s:s,s:{s:{s:{s:s}}}}}", "200", "description",
+        "Without end: `id:` (the cursor), `data:` (JSON), and an `event:` name for what is no change of status.",
+        "content", "text/event-stream", "schema", "type", "string");
+    add_error(responses, "401", "Unauthorized", true);
+    add_error(responses, "403", "Forbidden", true);
+    add_error(responses, "429", "TooManyRequests", true);
+    add_error(responses, "503", "Unavailable", true);
+    json_object_set_new(paths, "/api/events/status",
+        json_pack("{s:{s:s,s:s,s:s,s:[s],s:[{s:[]},{s:[]}],s:o,s:o}}", "get", "operationId", "events", "summary",
+            "Changes as they happen (server-sent events), from the cursor of the last one seen.", "description",
+            "The caller's own instances; for admins, scope=all is everybody's.", "tags", "Instances", "security",
+            "bearer", "cookie", "parameters", parameters, "responses", responses));
+}
+
 static json_t *compose(struct router *router) {
     json_t *paths = json_object();
     json_t *schemas = json_pack("{s:o}", "Error", error_schema());
     for (size_t i = 0; i < router_size(router); i++)
         add_operation(paths, schemas, router_route(router, i));
+    add_events(paths);
     json_t *info = json_pack("{s:s,s:s,s:s,s:{s:s,s:s}}", "title", "Bore Backend", "version", BORE_VERSION,
         "description", description, "license", "name", "MIT", "identifier", "MIT");
     json_t *tags = json_array();
