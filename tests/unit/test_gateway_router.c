@@ -162,7 +162,7 @@ static void test_description(void **state) {
     const char *key;
     json_t *path;
     json_object_foreach(json_object_get(document, "paths"), key, path) operations += json_object_size(path);
-    assert_int_equal(operations, router_size(router));
+    assert_int_equal(operations, router_size(router) + 1); /* the event stream, which another process serves */
     check_references(document, document);
     json_decref(document);
     openapi_free(openapi);
