@@ -150,18 +150,14 @@ BEGIN
     FROM asked LEFT JOIN fresh USING (user_id, server_id, public_port);
 END $$;
 
--- Adds what usage, end, and a `disconnected` that names a usage session tell; counts the bytes for their users.
+-- Adds what usage, end, and a `disconnected` that names a usage session tell; counts the bytes for their users. Users
+-- and usage sessions are locked by the caller.
 CREATE FUNCTION bore.usage_reports(reports bore.batch_report[], now timestamptz) RETURNS void
     LANGUAGE plpgsql AS $$
 DECLARE
     most  CONSTANT bigint := 1000000000000000; -- no tunnel carries more: sums stay far from the end of bigint
     month CONSTANT date := date_trunc('month', now AT TIME ZONE 'UTC')::date;
 BEGIN
-    PERFORM 1 FROM bore.users
-    WHERE id IN (SELECT usage.user_id FROM bore.usage_sessions AS usage JOIN unnest(reports) AS report
-                     ON usage.id = report.session_id
-                 WHERE report.kind IN ('usage', 'end', 'disconnected'))
-    ORDER BY id FOR NO KEY UPDATE;
     WITH told AS (
         SELECT session_id AS id, -- not least(): it would take `most` for a number that was not told
                max(CASE WHEN bytes_in > most THEN most ELSE bytes_in END) AS bytes_in,
@@ -170,29 +166,49 @@ BEGIN
                bool_or(kind <> 'usage') AS is_end
         FROM unnest(reports) WHERE kind IN ('usage', 'end', 'disconnected') AND session_id IS NOT NULL
         GROUP BY session_id),
-    before AS (
+    before AS MATERIALIZED (
         SELECT usage.*, told.bytes_in AS more_in, told.bytes_out AS more_out,
                told.bytes_transferred AS more_transferred, told.is_end
-        FROM bore.usage_sessions AS usage JOIN told USING (id) ORDER BY usage.id FOR UPDATE OF usage),
+        FROM told JOIN bore.usage_sessions AS usage USING (id)),
     after AS (
         UPDATE bore.usage_sessions AS usage SET
             bytes_in = greatest(before.bytes_in, more_in), bytes_out = greatest(before.bytes_out, more_out),
             bytes_transferred = greatest(before.bytes_transferred, more_transferred),
             ended_at = coalesce(before.ended_at, CASE WHEN is_end THEN now END)
         FROM before WHERE usage.id = before.id
-        RETURNING usage.user_id, usage.tunnel_session, usage.bytes_in, usage.bytes_out, usage.bytes_transferred,
+        RETURNING usage.user_id,
             greatest(coalesce(usage.bytes_in, 0) + coalesce(usage.bytes_out, 0), coalesce(usage.bytes_transferred, 0))
             - greatest(coalesce(before.bytes_in, 0) + coalesce(before.bytes_out, 0),
-                       coalesce(before.bytes_transferred, 0)) AS carried),
-    counted AS (
-        UPDATE bore.users SET bandwidth_month = month,
-            bandwidth_bytes = bore.bandwidth_used(bandwidth_month, bandwidth_bytes, now) + mine.carried
-        FROM (SELECT user_id, sum(carried)::bigint AS carried FROM after GROUP BY user_id) AS mine
-        WHERE users.id = mine.user_id AND mine.carried > 0)
+                       coalesce(before.bytes_transferred, 0)) AS carried)
+    UPDATE bore.users SET bandwidth_month = month,
+        bandwidth_bytes = bore.bandwidth_used(bandwidth_month, bandwidth_bytes, now) + mine.carried
+    FROM (SELECT user_id, sum(carried)::bigint AS carried FROM after GROUP BY user_id) AS mine
+    WHERE users.id = mine.user_id AND mine.carried > 0;
+END $$;
+
+-- A tunnel session shows what its usage sessions carried. Its instance is locked by the caller.
+CREATE FUNCTION bore.usage_show(ids text[]) RETURNS void
+    LANGUAGE plpgsql AS $$
+BEGIN
     UPDATE bore.tunnel_sessions AS session SET
-        bytes_in = greatest(session.bytes_in, after.bytes_in), bytes_out = greatest(session.bytes_out, after.bytes_out),
-        bytes_transferred = greatest(session.bytes_transferred, after.bytes_transferred)
-    FROM after WHERE session.id = after.tunnel_session;
+        bytes_in = greatest(session.bytes_in, usage.bytes_in),
+        bytes_out = greatest(session.bytes_out, usage.bytes_out),
+        bytes_transferred = greatest(session.bytes_transferred, usage.bytes_transferred)
+    FROM bore.usage_sessions AS usage
+    WHERE usage.id = ANY (ids) AND session.id = usage.tunnel_session;
+END $$;
+
+-- Usage sessions that could belong to the tunnels that are reported connected.
+CREATE FUNCTION bore.usage_candidates(reports bore.batch_report[], starting_timeout interval, now timestamptz)
+    RETURNS text[]
+    LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN ARRAY (
+        SELECT usage.id
+        FROM unnest(reports) AS report JOIN bore.instances AS instance ON instance.id = report.instance_id
+        JOIN bore.usage_sessions AS usage ON usage.user_id = instance.user_id
+            AND usage.public_port = report.remote_port AND usage.started_at > now - starting_timeout
+        WHERE report.kind = 'connected' AND usage.tunnel_session IS NULL);
 END $$;
 
 -- Joins usage sessions to the tunnel sessions they are about, as far as those are known: the open one on that port, or
@@ -212,8 +228,9 @@ BEGIN
     WHERE id = ANY (ids) AND tunnel_session IS NULL;
 END $$;
 
--- What is known of these instances, locked by the caller.
-CREATE FUNCTION bore.tunnel_states(ids text[], reports bore.batch_report[], starting_timeout interval, now timestamptz)
+-- What is known of these instances, locked by the caller, as are these usage sessions.
+CREATE FUNCTION bore.tunnel_states(ids text[], usages text[], reports bore.batch_report[], starting_timeout interval,
+                                   now timestamptz)
     RETURNS bore.tunnel_state[]
     LANGUAGE plpgsql AS $$
 BEGIN
@@ -226,11 +243,13 @@ BEGIN
                       WHERE instance_id = instance.id ORDER BY closed_at DESC NULLS FIRST LIMIT 12) AS recent
                 WHERE connected_at IS NOT NULL
                    OR coalesce(closed_at, created_at) > now - starting_timeout) AS sessions,
-               (SELECT array_agg(usage ORDER BY usage.started_at DESC) FROM bore.usage_sessions AS usage
-                WHERE usage.user_id = instance.user_id AND usage.tunnel_session IS NULL
-                  AND usage.started_at > now - starting_timeout
-                  AND usage.public_port IN (SELECT remote_port FROM unnest(reports) AS report
-                                            WHERE report.instance_id = instance.id)) AS starts) AS known
+               CASE WHEN cardinality(usages) > 0 THEN
+                   (SELECT array_agg(usage ORDER BY usage.started_at DESC) FROM bore.usage_sessions AS usage
+                    WHERE usage.user_id = instance.user_id AND usage.tunnel_session IS NULL
+                      AND usage.public_port IN (SELECT remote_port FROM unnest(reports) AS report
+                                                WHERE report.instance_id = instance.id)
+                      AND usage.id = ANY (usages))
+               END AS starts) AS known
     WHERE instance.id = ANY (ids));
 END $$;
 
@@ -254,6 +273,8 @@ CREATE FUNCTION bore.tunnel_write(states bore.tunnel_state[], idle_timeout inter
     LANGUAGE plpgsql AS $$
 DECLARE
     revoked text[] := ARRAY (SELECT unnest(state.revoked) FROM unnest(states) AS state);
+    joined  text[] := ARRAY (SELECT start.id FROM unnest(states) AS state, unnest(state.starts) AS start
+                             WHERE start.tunnel_session IS NOT NULL);
     steps   bore.step[];
 BEGIN
     INSERT INTO bore.tunnel_sessions
@@ -270,9 +291,12 @@ BEGIN
     IF cardinality(revoked) > 0 THEN
         UPDATE bore.tunnel_tokens SET revoked_at = now WHERE token_hash = ANY (revoked) AND revoked_at IS NULL;
     END IF;
-    UPDATE bore.usage_sessions AS usage SET tunnel_session = start.tunnel_session
-    FROM unnest(states) AS state, unnest(state.starts) AS start
-    WHERE usage.id = start.id AND start.tunnel_session IS NOT NULL;
+    IF cardinality(joined) > 0 THEN
+        UPDATE bore.usage_sessions AS usage SET tunnel_session = start.tunnel_session
+        FROM unnest(states) AS state, unnest(state.starts) AS start
+        WHERE usage.id = start.id AND usage.id = ANY (joined);
+        PERFORM bore.usage_show(joined);
+    END IF;
     SELECT array_agg(ROW (step.instance, step.actor, step.server_id, step.notice)::bore.step
                      ORDER BY (state.instance).id, step.n)
     INTO steps
@@ -306,31 +330,41 @@ DECLARE
     now      timestamptz := bore.clock();
     kinds    text[] := ARRAY (SELECT DISTINCT kind FROM unnest(reports));
     refused  integer[] := ARRAY (SELECT ord FROM unnest(reports) WHERE NOT bore.is_public_url(public_url));
+    named    text[] := ARRAY (SELECT DISTINCT session_id FROM unnest(reports)
+                              WHERE session_id IS NOT NULL AND kind <> 'connected');
     starts   jsonb := '{}';
-    ended    text[];
+    usages   text[];
     wanted   text[];
     found    text[];
     states   bore.tunnel_state[];
     told     text;
 BEGIN
+    PERFORM 1 FROM bore.users
+    WHERE id = ANY (ARRAY (SELECT usage.user_id FROM unnest(named) AS name JOIN bore.usage_sessions AS usage
+                               ON usage.id = name))
+    ORDER BY id FOR NO KEY UPDATE;
     IF 'start' = ANY (kinds) THEN
         starts := (SELECT coalesce(jsonb_object_agg(ord, id), '{}') FROM bore.usage_starts(reports, now));
-        PERFORM bore.usage_join(ARRAY (SELECT value FROM jsonb_each_text(starts)));
     END IF;
-    IF EXISTS (SELECT 1 FROM unnest(reports) WHERE session_id IS NOT NULL AND kind <> 'connected') THEN
+    usages := ARRAY (SELECT id FROM bore.usage_sessions
+                     WHERE id = ANY (named || ARRAY (SELECT value FROM jsonb_each_text(starts))
+                                     || bore.usage_candidates(reports, starting_timeout, now))
+                     ORDER BY id FOR UPDATE);
+    IF cardinality(usages) > 0 THEN
         PERFORM bore.usage_reports(reports, now);
-        ended := ARRAY (SELECT session_id FROM unnest(reports)
-                        WHERE kind IN ('end', 'disconnected') AND session_id IS NOT NULL);
-        PERFORM bore.usage_join(ended);
+        PERFORM bore.usage_join(named || ARRAY (SELECT value FROM jsonb_each_text(starts)));
     END IF;
     wanted := ARRAY (SELECT instance_id FROM unnest(reports) WHERE kind IN ('connected', 'disconnected')
                      UNION
                      SELECT session.instance_id FROM bore.usage_sessions AS usage
                      JOIN bore.tunnel_sessions AS session ON session.id = usage.tunnel_session
-                     WHERE usage.id = ANY (ended));
+                     WHERE usage.id = ANY (named));
     found := ARRAY (SELECT id FROM bore.instances WHERE id = ANY (wanted) ORDER BY id FOR NO KEY UPDATE);
     now := bore.clock();
-    states := bore.tunnel_states(found, reports, starting_timeout, now);
+    IF cardinality(named) > 0 THEN
+        PERFORM bore.usage_show(named);
+    END IF;
+    states := bore.tunnel_states(found, usages, reports, starting_timeout, now);
     states := bore.tunnel_hear(states, reports, refused, default_host, now);
     told := bore.tunnel_write(states, idle_timeout, now);
     IF kinds && ARRAY ['disconnected', 'end'] THEN
@@ -395,7 +429,7 @@ BEGIN
     ids := ARRAY (SELECT instance_id FROM bore.tunnel_sessions WHERE doubtful_until <= now
                   ORDER BY doubtful_until LIMIT most);
     ids := ARRAY (SELECT id FROM bore.instances WHERE id = ANY (ids) ORDER BY id FOR NO KEY UPDATE);
-    states := bore.tunnel_states(ids, NULL, interval '1 hour', now);
+    states := bore.tunnel_states(ids, NULL, NULL, interval '1 hour', now);
     states := ARRAY (SELECT bore.tunnel_reconsider(ROW (state.*)::bore.tunnel_state, now) FROM unnest(states) AS state);
     RETURN bore.tunnel_write(states, idle_timeout, now);
 END $$;
