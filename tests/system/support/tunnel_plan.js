@@ -12,7 +12,8 @@
 //              tells them from another one's first; what follows a session lives longer than a report may be late, and is
 //              dialed when the connected of the one before has arrived; a tunnel that its user disconnected ends when
 //              another one follows
-// A tunnel that follows its user's disconnect closely does open. Nameless servers give a port anew only after WINDOW_MS.
+// A tunnel that follows its user's disconnect closely does open. On one port, what names nothing (and a tunnel/start never
+// does) can only be told apart when it is WINDOW_MS away from its like.
 
 export const LATE_MS = 2500
 export const WINDOW_MS = 4500
@@ -82,6 +83,14 @@ function planReports(dice, { kind, story, session, sessions, next }) {
   session.end = copies(dice)
 }
 
+/** A port that no tunnel before had: a server that chooses by chance hardly gives one anew within WINDOW_MS. */
+function anotherPort(dice, sessions) {
+  let port
+  do port = dice.between(10000, 65000)
+  while (sessions.some((other) => other.port === port))
+  return port
+}
+
 /** @returns {{kind, story, seed, sessions: object[]}} times in ms from the beginning */
 export function planTunnels(seed, kind, story) {
   const dice = new Dice(seed)
@@ -95,10 +104,10 @@ export function planTunnels(seed, kind, story) {
     const last = i === count - 1
     const before = sessions[i - 1]
     const session = { dialAt, opensAt: dialAt + dice.between(100, 400), ownPort: ownPort > 0 }
-    session.port = ownPort || dice.between(10000, 65000)
+    session.port = ownPort || anotherPort(dice, sessions)
     session.sameToken = i > 0 && story !== 'overtaken' && dice.chance(before.opensAt + before.life > dialAt ? 70 : 30)
     session.opens = last || i === unhappy || before?.userAt > 0 || story === 'overtaken' || !dice.chance(10)
-    session.life = session.opens ? lifetime(dice, { plain, follows: i > 0, ownPort: session.ownPort && !last && (plain || kind === 'usage') }) : 0
+    session.life = session.opens ? lifetime(dice, { plain, follows: i > 0, ownPort: session.ownPort && !last && kind !== 'named' && kind !== 'numbered' }) : 0
     if (i === unhappy) {
       session.userAt = Math.max(dialAt + 30, session.opensAt + dice.between(-300, Math.min(session.life, 3000) + 500))
       const lingers = dice.chance(20) && (last || !plain)
