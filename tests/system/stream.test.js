@@ -179,6 +179,20 @@ describe('stream', () => {
     stream.close()
   })
 
+  test('a client that leaves is noticed at once, and costs nothing', async () => {
+    const { system } = sut
+    const [admin, user] = [await system.admin(), await system.user()]
+    const open = async () => (await admin.api.get('/api/admin/stats')).json.active_streams.sse
+    await waitFor(async () => (await open()) === 0, 'earlier streams to be gone')
+    const streams = await Promise.all(Array.from({ length: 20 }, () => system.stream(user)))
+    await waitFor(async () => (await open()) === 20, '20 streams', { timeout: 10000 })
+    for (const stream of streams) stream.close()
+    const before = system.processorSeconds('stream')
+    await waitFor(async () => (await open()) === 0, 'the streams to be gone', { timeout: 8000, quiet: false })
+    const used = system.processorSeconds('stream') - before
+    assert.ok(used < 0.5, `${used} s of processor time`)
+  })
+
   test('a killed bus delays events by seconds at most and loses none', async () => {
     const { system } = sut
     const user = await system.user()

@@ -137,6 +137,15 @@ export class System {
     return this.pids('gateway').map((_, index) => `http://127.${high}.${low}.${index + 1}:8080`)
   }
 
+  /** Processor time that a service's replicas have used since they started. */
+  processorSeconds(service) {
+    const ticks = this.pids(service).map((pid) => {
+      const fields = fs.readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1].split(' ')
+      return Number(fields[11]) + Number(fields[12])
+    })
+    return ticks.reduce((sum, value) => sum + value, 0) / 100
+  }
+
   /** Runs SQL in the system's own database; answers rows of columns. For what no interface shows, and to let time pass. */
   sql(text) {
     const socket = this.secretFile('db_socket') ?? this.databaseSocket()
