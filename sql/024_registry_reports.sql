@@ -327,7 +327,7 @@ CREATE FUNCTION bore.tunnel_reports(reports bore.batch_report[], default_host te
     SET enable_mergejoin = off AS $$
 #variable_conflict use_column
 DECLARE
-    now      timestamptz := bore.clock();
+    now      timestamptz;
     kinds    text[] := ARRAY (SELECT DISTINCT kind FROM unnest(reports));
     refused  integer[] := ARRAY (SELECT ord FROM unnest(reports) WHERE NOT bore.is_public_url(public_url));
     named    text[] := ARRAY (SELECT DISTINCT session_id FROM unnest(reports)
@@ -339,10 +339,15 @@ DECLARE
     states   bore.tunnel_state[];
     told     text;
 BEGIN
+    -- One at a time for each user: a tunnel/start and the `connected` that it belongs to would not see each other.
     PERFORM 1 FROM bore.users
-    WHERE id = ANY (ARRAY (SELECT usage.user_id FROM unnest(named) AS name JOIN bore.usage_sessions AS usage
-                               ON usage.id = name))
+    WHERE id = ANY (ARRAY (SELECT user_id FROM unnest(reports) WHERE kind = 'start')
+                    || ARRAY (SELECT usage.user_id FROM unnest(named) AS name JOIN bore.usage_sessions AS usage
+                                  ON usage.id = name)
+                    || ARRAY (SELECT instance.user_id FROM unnest(reports) AS report JOIN bore.instances AS instance
+                                  ON instance.id = report.instance_id))
     ORDER BY id FOR NO KEY UPDATE;
+    now := bore.clock();
     IF 'start' = ANY (kinds) THEN
         starts := (SELECT coalesce(jsonb_object_agg(ord, id), '{}') FROM bore.usage_starts(reports, now));
     END IF;
@@ -428,6 +433,8 @@ BEGIN
     END IF;
     ids := ARRAY (SELECT instance_id FROM bore.tunnel_sessions WHERE doubtful_until <= now
                   ORDER BY doubtful_until LIMIT most);
+    PERFORM 1 FROM bore.users WHERE id = ANY (ARRAY (SELECT user_id FROM bore.instances WHERE id = ANY (ids)))
+    ORDER BY id FOR NO KEY UPDATE;
     ids := ARRAY (SELECT id FROM bore.instances WHERE id = ANY (ids) ORDER BY id FOR NO KEY UPDATE);
     states := bore.tunnel_states(ids, NULL, NULL, interval '1 hour', now);
     states := ARRAY (SELECT bore.tunnel_reconsider(ROW (state.*)::bore.tunnel_state, now) FROM unnest(states) AS state);

@@ -200,6 +200,7 @@ DECLARE
     now      timestamptz;
     notices  bore.new_event[];
 BEGIN
+    PERFORM 1 FROM bore.users WHERE id = account FOR NO KEY UPDATE;
     SELECT * INTO instance FROM bore.instances WHERE id = wanted AND user_id = account FOR NO KEY UPDATE;
     IF NOT FOUND THEN
         PERFORM bore.refuse('instance_not_found');
@@ -222,6 +223,7 @@ DECLARE
     now      timestamptz;
     notices  bore.new_event[];
 BEGIN
+    PERFORM 1 FROM bore.users WHERE id = account FOR NO KEY UPDATE;
     SELECT * INTO instance FROM bore.instances WHERE id = wanted AND user_id = account FOR UPDATE;
     IF NOT FOUND THEN
         PERFORM bore.refuse('instance_not_found');
