@@ -6,14 +6,15 @@
 // to be found in it:
 //   named      connected and disconnected bear a session_id of the bore-server's own: nothing more
 //   numbered   they bear a sequence: nothing more
-//   bound      tunnel/start is sent first, and they bear the session_id that it answered; then tunnel/end: nothing more
+//   bound      tunnel/start is sent first and answered soon, and they bear the session_id that it answered; then tunnel/end:
+//              nothing more
 //   usage      they bear nothing; tunnel/start, usage and tunnel/end are sent beside them
 //   plain      they bear nothing, and that is all. Copies of a disconnected stay clear of other sessions, because nothing
 //              tells them from another one's first; what follows a session lives longer than a report may be late, and is
 //              dialed when the connected of the one before has arrived; a tunnel that its user disconnected ends when
 //              another one follows
-// A tunnel that follows its user's disconnect closely does open. On one port, what names nothing (and a tunnel/start never
-// does) can only be told apart when it is WINDOW_MS away from its like.
+// Where the user disconnects, every tunnel that was validated does open. On one port, what names nothing (and a
+// tunnel/start never does) can only be told apart when it is WINDOW_MS away from its like.
 
 export const LATE_MS = 2500
 export const WINDOW_MS = 4500
@@ -44,9 +45,9 @@ export class Dice {
 }
 
 /** When the copies of a report that arrive do so, in ms after the first was sent: 1 to `most` of them, in no order. */
-function copies(dice, { most = 3, least = 5 } = {}) {
+function copies(dice, { most = 3, least = 5, latest = LATE_MS } = {}) {
   const arriving = dice.chance(45) ? 1 : dice.between(1, most)
-  return Array.from({ length: arriving }, () => (dice.chance(50) ? dice.between(least, Math.max(least, 80)) : dice.between(least, LATE_MS)))
+  return Array.from({ length: arriving }, () => (dice.chance(50) ? dice.between(least, Math.max(least, 80)) : dice.between(least, latest)))
 }
 
 function lifetime(dice, { plain, follows, ownPort }) {
@@ -77,7 +78,7 @@ function planReports(dice, { kind, story, session, sessions, next }) {
     most: kind === 'plain' && crowded ? 1 : 3,
     least: story === 'overtaken' && next < Infinity ? LATE_MS / 2 : 5
   })
-  session.start = copies(dice)
+  session.start = copies(dice, { latest: kind === 'bound' ? LATE_MS / 5 : LATE_MS })
   session.answered = dice.between(0, session.start.length - 1) // the copy whose answer is not lost
   session.usage = copies(dice)
   session.end = copies(dice)
@@ -106,7 +107,7 @@ export function planTunnels(seed, kind, story) {
     const session = { dialAt, opensAt: dialAt + dice.between(100, 400), ownPort: ownPort > 0 }
     session.port = ownPort || anotherPort(dice, sessions)
     session.sameToken = i > 0 && story !== 'overtaken' && dice.chance(before.opensAt + before.life > dialAt ? 70 : 30)
-    session.opens = last || i === unhappy || before?.userAt > 0 || story === 'overtaken' || !dice.chance(10)
+    session.opens = last || unhappy >= 0 || story === 'overtaken' || !dice.chance(10)
     session.life = session.opens ? lifetime(dice, { plain, follows: i > 0, ownPort: session.ownPort && !last && kind !== 'named' && kind !== 'numbered' }) : 0
     if (i === unhappy) {
       session.userAt = Math.max(dialAt + 30, session.opensAt + dice.between(-300, Math.min(session.life, 3000) + 500))
