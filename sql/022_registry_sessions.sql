@@ -131,7 +131,8 @@ BEGIN
         known := bore.port_known(starts, report.remote_port,
                                  sessions[CASE WHEN pending > 0 THEN pending ELSE newest END].created_at);
     END IF;
-    IF known <> '' AND unheard > 0 THEN
+    IF unheard > 0 AND (known = 'before'
+                        OR known = 'ended' AND (pending = 0 OR sessions[unheard].closed_at > recently)) THEN
         RETURN ROW ('late', unheard, 0, false)::bore.tunnel_meaning;
     ELSIF ended > 0 AND (known = 'before' OR sessions[ended].connected_at > recently
                                              AND sessions[ended].created_at > sessions[pending].created_at) THEN
@@ -266,7 +267,8 @@ BEGIN
     state.instance.public_url := state.sessions[place].public_url;
 END $$;
 
--- A session ends. The status changes only if it was the current one and no other is open. Its token is revoked unless a
+-- A session ends. The status changes only if it was the current one and no other is open, or if it never opened, while an
+-- earlier one still is. Its token is revoked unless a
 -- session that lives uses the same one.
 CREATE FUNCTION bore.tunnel_close(INOUT state bore.tunnel_state, place integer, how text, why text, now timestamptz)
     LANGUAGE plpgsql AS $$
@@ -293,6 +295,9 @@ BEGIN
     END IF;
     state.instance.server_reported := true;
     IF (state.instance).current_session = state.sessions[place].id AND next > 0 THEN
+        state := bore.tunnel_show(state, next);
+    ELSIF was = 'pending' AND next > 0 AND (state.instance).phase IN ('starting', 'failed') THEN
+        state.instance := bore.with_phase(state.instance, 'connected', 'tunnel connected: a newer one did not last', now);
         state := bore.tunnel_show(state, next);
     ELSIF (state.instance).current_session = state.sessions[place].id
           OR was = 'pending' AND next = 0 AND (state.instance).phase IN ('starting', 'failed', 'connected') THEN
@@ -321,6 +326,11 @@ BEGIN
         state := bore.tunnel_close(state, place, 'proof', 'tunnel ended', now);
     END IF;
 END $$;
+
+CREATE FUNCTION bore.tunnel_address(instance bore.instances, report bore.tunnel_report, default_host text) RETURNS text
+    LANGUAGE sql IMMUTABLE
+    RETURN coalesce(report.public_url, bore.host_and_port(
+        coalesce(instance.server_host, instance.pinned_host, default_host), report.remote_port));
 
 -- A session is open, and is the current one unless a bore-server numbered a later one.
 CREATE FUNCTION bore.tunnel_open(INOUT state bore.tunnel_state, place integer, report bore.tunnel_report,
@@ -364,8 +374,7 @@ BEGIN
     session.sequence := coalesce(report.sequence, session.sequence);
     session.server_id := coalesce(report.server_id, session.server_id);
     session.remote_port := report.remote_port;
-    session.public_url := coalesce(report.public_url, bore.host_and_port(
-        coalesce((state.instance).server_host, (state.instance).pinned_host, default_host), report.remote_port));
+    session.public_url := bore.tunnel_address(state.instance, report, default_host);
     session.doubtful_port := doubtful;
     session.doubtful_until := CASE WHEN doubtful THEN now + bore.report_window() END;
     state.sessions[place] := session;
@@ -391,7 +400,7 @@ END $$;
 
 -- What is known of a session grows: names, and of one that ended unheard its port.
 CREATE FUNCTION bore.tunnel_learn(INOUT state bore.tunnel_state, place integer, report bore.tunnel_report,
-                                  now timestamptz)
+                                  now timestamptz, default_host text)
     LANGUAGE plpgsql AS $$
 DECLARE
     session bore.tunnel_sessions := state.sessions[place];
@@ -401,6 +410,7 @@ BEGIN
     session.sequence := coalesce(session.sequence, report.sequence);
     session.connected_at := coalesce(session.connected_at, now);
     session.remote_port := coalesce(session.remote_port, report.remote_port);
+    session.public_url := coalesce(session.public_url, bore.tunnel_address(state.instance, report, default_host));
     IF session IS DISTINCT FROM known THEN
         state.sessions[place] := session;
         state.changed := state.changed || session.id;
@@ -465,7 +475,7 @@ DECLARE
     opened  integer := 0;
 BEGIN
     IF meaning.action IN ('repeat', 'late') THEN
-        state := bore.tunnel_learn(state, meaning.place, report, now);
+        state := bore.tunnel_learn(state, meaning.place, report, now, default_host);
     ELSIF meaning.action = 'rename' THEN
         state := bore.tunnel_return_port(state, meaning.place, meaning.other, now);
         state := bore.tunnel_open(state, meaning.place, report, false, now, default_host);
@@ -545,7 +555,9 @@ BEGIN
             state := bore.tunnel_unopen(state, place, now);
         ELSIF state.sessions[place].state = 'open' THEN
             state := bore.tunnel_close(state, place, 'proof', 'tunnel ended', now);
-        ELSIF state.sessions[place].doubtful_until IS NOT NULL THEN
+        ELSIF state.sessions[place].closed_by = 'report' THEN
+            -- Its own `disconnected` may be still to come.
+            state.sessions[place].closed_at := now;
             state.sessions[place].doubtful_until := NULL;
             state.changed := state.changed || report.session_id;
         END IF;

@@ -212,7 +212,7 @@ BEGIN
 END $$;
 
 -- Joins usage sessions to the tunnel sessions they are about, as far as those are known: the open one on that port, or
--- one whose end is in doubt.
+-- one whose end is in doubt; not to one that was joined long before: its port has changed hands.
 CREATE FUNCTION bore.usage_join(ids text[]) RETURNS void
     LANGUAGE plpgsql AS $$
 BEGIN
@@ -220,10 +220,16 @@ BEGIN
         (SELECT session.id FROM bore.tunnel_sessions AS session
          WHERE session.user_id = usage.user_id AND session.remote_port = usage.public_port
            AND session.live AND bore.same_server(usage.server_id, session.server_id)
+           AND NOT EXISTS (SELECT 1 FROM bore.usage_sessions AS earlier
+                           WHERE earlier.tunnel_session = session.id
+                             AND earlier.started_at < usage.started_at - bore.report_window())
          ORDER BY session.connected_at DESC LIMIT 1),
         (SELECT session.id FROM bore.tunnel_sessions AS session
          WHERE session.user_id = usage.user_id AND session.remote_port = usage.public_port
            AND session.doubtful_until IS NOT NULL AND bore.same_server(usage.server_id, session.server_id)
+           AND NOT EXISTS (SELECT 1 FROM bore.usage_sessions AS earlier
+                           WHERE earlier.tunnel_session = session.id
+                             AND earlier.started_at < usage.started_at - bore.report_window())
          ORDER BY session.connected_at DESC LIMIT 1))
     WHERE id = ANY (ids) AND tunnel_session IS NULL;
 END $$;

@@ -253,6 +253,7 @@ static void check_world(size_t index, const char *status, const char *port) {
     bool is_connected = strcmp(status, "active") == 0;
     bool good = is_connected == world_is_connected(world);
     if (good && world->disconnected) good = strcmp(status, "inactive") == 0;
+    if (good && !world->disconnected && world_has_ended(world)) good = strcmp(status, "offline") == 0;
     /* Which of two tunnels is the later one, nobody can tell when their reports are reordered and name nothing. */
     if (good && is_connected && world->kind != WORLD_PLAIN) good = world_has_port(world, atoi(port));
     checks++;
@@ -288,6 +289,9 @@ static void check_bookkeeping(void) {
     assert_int_equal(sql_number(db, "SELECT count(*) FROM bore.instances AS i WHERE phase = 'connected' AND NOT EXISTS "
                                     "(SELECT 1 FROM bore.tunnel_sessions WHERE id = i.current_session AND "
                                     "state = 'open')"),
+        0);
+    assert_int_equal(sql_number(db, "SELECT count(*) FROM bore.instances WHERE status = 'active' AND "
+                                    "public_url IS DISTINCT FROM 'host:' || remote_port"),
         0);
     assert_int_equal(sql_number(db, "SELECT count(*) FROM bore.tunnel_sessions WHERE doubtful_until IS NOT NULL"), 0);
 }

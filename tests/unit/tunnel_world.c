@@ -257,3 +257,9 @@ bool world_has_port(const struct world *self, int port) {
         if (self->sessions[i].open && !self->sessions[i].disowned && self->sessions[i].port == port) return true;
     return false;
 }
+
+bool world_has_ended(const struct world *self) {
+    for (int i = 0; i < self->count; i++)
+        if (!self->sessions[i].opens || !self->sessions[i].ended) return false;
+    return true;
+}

@@ -90,6 +90,8 @@ void world_started(struct world *self, int session, int64_t now, const char *usa
 /* The truth now: whether a tunnel is open that its user did not disconnect; the port of such a one. */
 bool world_is_connected(const struct world *self);
 bool world_has_port(const struct world *self, int port);
+/* Whether each tunnel that was tried was open once and has ended: nothing is waited for. */
+bool world_has_ended(const struct world *self);
 
 void world_trace(struct world *self, int64_t now, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
