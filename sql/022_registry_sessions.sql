@@ -259,51 +259,56 @@ BEGIN
 END $$;
 
 -- The open session that decides the phase shows its address on the instance.
-CREATE FUNCTION bore.tunnel_show(INOUT state bore.tunnel_state, place integer)
+CREATE FUNCTION bore.with_session(INOUT instance bore.instances, session bore.tunnel_sessions)
     LANGUAGE plpgsql AS $$
 BEGIN
-    state.instance.current_session := state.sessions[place].id;
-    state.instance.remote_port := state.sessions[place].remote_port;
-    state.instance.public_url := state.sessions[place].public_url;
+    instance.current_session := session.id;
+    instance.remote_port := session.remote_port;
+    instance.public_url := session.public_url;
 END $$;
 
--- A session ends. The status changes only if it was the current one and no other is open, or if it never opened, while an
--- earlier one still is. Its token is revoked unless a
--- session that lives uses the same one.
+-- A session ends. The status changes only if it was the current one and no other is open, or if it never opened, while
+-- an earlier one still is. Its token is revoked unless a session that lives uses the same one.
 CREATE FUNCTION bore.tunnel_close(INOUT state bore.tunnel_state, place integer, how text, why text, now timestamptz)
     LANGUAGE plpgsql AS $$
 DECLARE
-    was     text := state.sessions[place].state;
-    token   text := state.sessions[place].token_hash;
-    next    integer := 0;
+    -- Whole records: to change a field of a field copies all of it.
+    own     bore.instances := state.instance;
+    session bore.tunnel_sessions := state.sessions[place];
+    was     text := session.state;
+    other   bore.tunnel_sessions;
+    next    bore.tunnel_sessions;
     is_used boolean := false;
 BEGIN
-    state.sessions[place].state := CASE was WHEN 'open' THEN 'closed' ELSE 'cancelled' END;
-    state.sessions[place].closed_at := now;
-    state.sessions[place].live := false;
-    state.sessions[place].closed_by := how;
-    state.sessions[place].close_reason := why;
-    state.changed := state.changed || state.sessions[place].id;
+    session.state := CASE was WHEN 'open' THEN 'closed' ELSE 'cancelled' END;
+    session.closed_at := now;
+    session.live := false;
+    session.closed_by := how;
+    session.close_reason := why;
+    state.sessions[place] := session;
+    state.changed := state.changed || session.id;
     FOR i IN 1 .. cardinality(state.sessions) LOOP
-        IF state.sessions[i].state = 'open' THEN
-            next := i;
+        other := state.sessions[i];
+        CONTINUE WHEN NOT other.live;
+        IF other.state = 'open' THEN
+            next := other;
         END IF;
-        is_used := is_used OR state.sessions[i].state IN ('pending', 'open') AND state.sessions[i].token_hash = token;
+        is_used := is_used OR coalesce(other.token_hash = session.token_hash, false);
     END LOOP;
-    IF token IS NOT NULL AND is_used IS NOT TRUE THEN
-        state.revoked := state.revoked || token;
+    IF session.token_hash IS NOT NULL AND NOT is_used THEN
+        state.revoked := state.revoked || session.token_hash;
     END IF;
-    state.instance.server_reported := true;
-    IF (state.instance).current_session = state.sessions[place].id AND next > 0 THEN
-        state := bore.tunnel_show(state, next);
-    ELSIF was = 'pending' AND next > 0 AND (state.instance).phase IN ('starting', 'failed') THEN
-        state.instance := bore.with_phase(state.instance, 'connected', 'tunnel connected: a newer one did not last', now);
-        state := bore.tunnel_show(state, next);
-    ELSIF (state.instance).current_session = state.sessions[place].id
-          OR was = 'pending' AND next = 0 AND (state.instance).phase IN ('starting', 'failed', 'connected') THEN
-        state.instance := bore.with_phase(state.instance, 'disconnected',
-                                          concat_ws(': ', 'tunnel disconnected', nullif(why, '')), now);
+    own.server_reported := true;
+    IF own.current_session = session.id AND next.id IS NOT NULL THEN
+        own := bore.with_session(own, next);
+    ELSIF was = 'pending' AND next.id IS NOT NULL AND own.phase IN ('starting', 'failed') THEN
+        own := bore.with_phase(own, 'connected', 'tunnel connected: a newer one did not last', now);
+        own := bore.with_session(own, next);
+    ELSIF own.current_session = session.id
+          OR was = 'pending' AND next.id IS NULL AND own.phase IN ('starting', 'failed', 'connected') THEN
+        own := bore.with_phase(own, 'disconnected', concat_ws(': ', 'tunnel disconnected', nullif(why, '')), now);
     END IF;
+    state.instance := own;
     state := bore.tunnel_step(state, CASE was WHEN 'open' THEN 'tunnel.disconnected' END, place, now);
 END $$;
 
@@ -327,44 +332,55 @@ BEGIN
     END IF;
 END $$;
 
+-- One more session, announced by `connected`: two attempts were taken for one, or validate-key was never asked. Then its
+-- token is the one issued last.
+CREATE FUNCTION bore.tunnel_add(INOUT state bore.tunnel_state, now timestamptz)
+    LANGUAGE plpgsql AS $$
+DECLARE
+    session bore.tunnel_sessions;
+BEGIN
+    session.id := bore.new_id('ts');
+    session.instance_id := (state.instance).id;
+    session.user_id := (state.instance).user_id;
+    session.created_at := now;
+    session.live := true;
+    session.disconnects := 0;
+    session.attempts := 1;
+    session.server_id := (state.instance).assigned_server;
+    FOR i IN 1 .. coalesce(cardinality(state.sessions), 0) LOOP
+        IF state.sessions[i].attempts > 1 AND session.validated_at IS NULL THEN
+            session.validated_at := state.sessions[i].validated_at;
+            session.token_hash := state.sessions[i].token_hash;
+            state.sessions[i].attempts := state.sessions[i].attempts - 1;
+            state.changed := state.changed || state.sessions[i].id;
+        END IF;
+    END LOOP;
+    IF session.validated_at IS NULL THEN
+        session.token_hash := (SELECT token_hash FROM bore.tunnel_tokens
+                               WHERE instance_id = (state.instance).id AND revoked_at IS NULL AND expires_at > now
+                               ORDER BY created_at DESC LIMIT 1);
+    END IF;
+    state.sessions := state.sessions || session;
+END $$;
+
 CREATE FUNCTION bore.tunnel_address(instance bore.instances, report bore.tunnel_report, default_host text) RETURNS text
     LANGUAGE sql IMMUTABLE
     RETURN coalesce(report.public_url, bore.host_and_port(
         coalesce(instance.server_host, instance.pinned_host, default_host), report.remote_port));
 
--- A session is open, and is the current one unless a bore-server numbered a later one.
+-- A session is open, and is the current one unless a bore-server numbered a later one. Without a place it is a new one.
 CREATE FUNCTION bore.tunnel_open(INOUT state bore.tunnel_state, place integer, report bore.tunnel_report,
                                  doubtful boolean, now timestamptz, default_host text)
     LANGUAGE plpgsql AS $$
 DECLARE
+    own     bore.instances := state.instance;
     session bore.tunnel_sessions;
-    opened  integer := 0;
+    other   bore.tunnel_sessions;
+    opened  boolean := false;
     later   boolean := false;
 BEGIN
     IF place = 0 THEN
-        -- Two attempts were taken for one, or validate-key was never asked: then its token is the one issued last.
-        session.id := bore.new_id('ts');
-        session.instance_id := (state.instance).id;
-        session.user_id := (state.instance).user_id;
-        session.created_at := now;
-        session.live := true;
-        session.disconnects := 0;
-        session.attempts := 1;
-        FOR i IN 1 .. coalesce(cardinality(state.sessions), 0) LOOP
-            IF state.sessions[i].attempts > 1 AND session.validated_at IS NULL THEN
-                session.validated_at := state.sessions[i].validated_at;
-                session.token_hash := state.sessions[i].token_hash;
-                state.sessions[i].attempts := state.sessions[i].attempts - 1;
-                state.changed := state.changed || state.sessions[i].id;
-            END IF;
-        END LOOP;
-        IF session.validated_at IS NULL THEN
-            session.token_hash := (SELECT token_hash FROM bore.tunnel_tokens
-                                   WHERE instance_id = (state.instance).id AND revoked_at IS NULL AND expires_at > now
-                                   ORDER BY created_at DESC LIMIT 1);
-        END IF;
-        session.server_id := (state.instance).assigned_server;
-        state.sessions := state.sessions || session;
+        state := bore.tunnel_add(state, now);
         place := cardinality(state.sessions);
     END IF;
     session := state.sessions[place];
@@ -374,27 +390,28 @@ BEGIN
     session.sequence := coalesce(report.sequence, session.sequence);
     session.server_id := coalesce(report.server_id, session.server_id);
     session.remote_port := report.remote_port;
-    session.public_url := bore.tunnel_address(state.instance, report, default_host);
+    session.public_url := bore.tunnel_address(own, report, default_host);
     session.doubtful_port := doubtful;
     session.doubtful_until := CASE WHEN doubtful THEN now + bore.report_window() END;
     state.sessions[place] := session;
     state.changed := state.changed || session.id;
     FOR i IN 1 .. cardinality(state.sessions) LOOP
-        IF i <> place AND state.sessions[i].state = 'open' THEN
-            opened := opened + 1;
-            later := later OR coalesce(state.sessions[i].sequence > session.sequence, false);
-        END IF;
+        other := state.sessions[i];
+        CONTINUE WHEN i = place OR other.state <> 'open';
+        opened := true;
+        later := later OR coalesce(other.sequence > session.sequence, false);
     END LOOP;
-    state.instance.server_reported := true;
+    own.server_reported := true;
     IF NOT later THEN
-        IF opened > 0 OR (state.instance).phase NOT IN ('starting', 'failed', 'connected') THEN
-            state.instance := bore.forget_heartbeats(state.instance);
+        IF opened OR own.phase NOT IN ('starting', 'failed', 'connected') THEN
+            own := bore.forget_heartbeats(own);
         END IF;
-        IF (state.instance).phase <> 'connected' THEN
-            state.instance := bore.with_phase(state.instance, 'connected', 'tunnel connected', now);
+        IF own.phase <> 'connected' THEN
+            own := bore.with_phase(own, 'connected', 'tunnel connected', now);
         END IF;
-        state := bore.tunnel_show(state, place);
+        own := bore.with_session(own, session);
     END IF;
+    state.instance := own;
     state := bore.tunnel_join(bore.tunnel_step(state, 'tunnel.connected', place, now), place, now);
 END $$;
 
@@ -457,7 +474,7 @@ BEGIN
     state.sessions[place].connected_at := NULL;
     IF (state.instance).current_session = state.sessions[place].id THEN
         IF next > 0 THEN
-            state := bore.tunnel_show(state, next);
+            state.instance := bore.with_session(state.instance, state.sessions[next]);
         ELSE
             state.instance := bore.with_phase(state.instance, 'starting', 'waiting for the tunnel', now);
         END IF;
@@ -485,7 +502,7 @@ BEGIN
         END IF;
         state := bore.tunnel_open(state, meaning.place, report, meaning.doubtful, now, default_host);
         -- No client has so many tunnels of one instance: the reports of their ends are lost.
-        FOR i IN 1 .. cardinality(state.sessions) LOOP
+        FOR i IN 1 .. CASE WHEN cardinality(state.sessions) > 6 THEN cardinality(state.sessions) ELSE 0 END LOOP
             IF state.sessions[i].state = 'open' THEN
                 opened := opened + 1;
                 excess := CASE excess WHEN 0 THEN i ELSE excess END;

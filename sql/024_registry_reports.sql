@@ -491,7 +491,7 @@ BEGIN
     state.sessions[place].close_reason := NULL;
     IF (state.instance).phase IN ('disconnected', 'failed') THEN
         state.instance := bore.with_phase(state.instance, 'connected', 'tunnel connected: another one ended', now);
-        state := bore.tunnel_show(state, place);
+        state.instance := bore.with_session(state.instance, state.sessions[place]);
     END IF;
     state := bore.tunnel_step(state, 'tunnel.connected', place, now);
 END $$;
