@@ -9,6 +9,7 @@
 #include "services/lib/counters.h"
 
 #include <assert.h>
+#include <math.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -31,7 +32,7 @@ struct counter {
     char *name;
     char *labels;
     _Atomic int64_t value;                /* COUNTER; HISTOGRAM: sum in nanoseconds */
-    _Atomic double level;                 /* GAUGE */
+    _Atomic double level;                 /* GAUGE; not a number while withdrawn */
     _Atomic int64_t buckets[BUCKETS + 1]; /* each alone; the last one is above all bounds */
 };
 
@@ -105,6 +106,10 @@ void gauge_set(struct counter *self, double value) {
     atomic_store_explicit(&self->level, value, memory_order_relaxed);
 }
 
+void gauge_clear(struct counter *self) {
+    gauge_set(self, NAN);
+}
+
 void histogram_observe(struct counter *self, double seconds) {
     size_t bucket = 0;
     if (!(seconds > 0)) seconds = 0;
@@ -127,10 +132,12 @@ static char *buckets_text(struct counter *counter) {
     return strbuf_detach(&text);
 }
 
-static void snapshot_counter(struct counter *counter, struct counter_value *ret_value) {
+/* False when there is nothing to tell: a gauge that is withdrawn. */
+static bool snapshot_counter(struct counter *counter, struct counter_value *ret_value) {
     double value = (double)atomic_load_explicit(&counter->value, memory_order_relaxed);
     if (counter->type == GAUGE) value = atomic_load_explicit(&counter->level, memory_order_relaxed);
     if (counter->type == HISTOGRAM) value /= 1e9;
+    if (isnan(value)) return false;
     *ret_value = (struct counter_value){
         .name = xstrdup(counter->name),
         .labels = xstrdup(counter->labels),
@@ -138,6 +145,7 @@ static void snapshot_counter(struct counter *counter, struct counter_value *ret_
         .value = value,
         .buckets = counter->type == HISTOGRAM ? buckets_text(counter) : NULL,
     };
+    return true;
 }
 
 static double resident_bytes(void) {
@@ -178,9 +186,10 @@ void counters_snapshot(const char *process, int instance, struct counters *ret_c
         .identity = xasprintf("%s-%d-%s", process, instance, table.identity),
         .started = table.started,
         .values = xcalloc(count + PROCESS_VALUES, sizeof(struct counter_value)),
-        .values_count = count + PROCESS_VALUES,
     };
     for (size_t i = 0; i < count; i++)
-        snapshot_counter(&table.slots[i], &ret_counters->values[i]);
-    snapshot_process(ret_counters->values + count);
+        if (snapshot_counter(&table.slots[i], &ret_counters->values[ret_counters->values_count]))
+            ret_counters->values_count++;
+    snapshot_process(ret_counters->values + ret_counters->values_count);
+    ret_counters->values_count += PROCESS_VALUES;
 }

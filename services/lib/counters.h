@@ -22,6 +22,9 @@ struct counter;
 struct counter *counter_get(enum counter_type type, const char *name, const char *labels);
 void counter_add(struct counter *self, int64_t amount);
 void gauge_set(struct counter *self, double value);
+/* Withdraws a gauge until it is set again: what only one replica at a time may tell (the holder of a sweep). A fresh
+ * gauge is 0, so a replica that is not the holder clears it right after counter_get. */
+void gauge_clear(struct counter *self);
 /* Buckets 0.0005 … 10 s. In a COUNTERS message a histogram's value is the sum in seconds, and its buckets are the text
  * "0.0005:3,0.001:5,…,10:9,+Inf:9": bound and count up to there, as Prometheus has them. */
 void histogram_observe(struct counter *self, double seconds);

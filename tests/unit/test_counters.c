@@ -70,6 +70,19 @@ static void test_the_same_counter(void **state) {
     assert_true(value_of("test_gauge", "") == -1);
 }
 
+static void test_a_withdrawn_gauge(void **state) {
+    struct counters counters;
+    (void)state;
+    struct counter *gauge = counter_get(GAUGE, "test_withdrawn", "");
+    gauge_clear(gauge);
+    counters_snapshot("test", 1, &counters);
+    assert_null(find(&counters, "test_withdrawn", ""));
+    assert_non_null(find(&counters, "process_cpu_seconds_total", ""));
+    message_release(&counters_descriptor, &counters);
+    gauge_set(gauge, 0);
+    assert_true(value_of("test_withdrawn", "") == 0);
+}
+
 static void test_buckets(void **state) {
     struct counters counters;
     (void)state;
@@ -192,6 +205,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_many_threads),
         cmocka_unit_test(test_the_same_counter),
+        cmocka_unit_test(test_a_withdrawn_gauge),
         cmocka_unit_test(test_buckets),
         cmocka_unit_test(test_the_snapshot_is_a_message),
         cmocka_unit_test(test_sums_and_processes),
