@@ -55,7 +55,8 @@ void db_params_add_int(struct db_params *self, int64_t value);
 void db_params_add_double(struct db_params *self, double value);
 void db_params_add_bool(struct db_params *self, bool value);
 void db_params_add_null(struct db_params *self);
-/* An array literal of texts; an element may be NULL. */
+/* The literal of an array of texts (heap, caller frees); an element may be NULL. */
+char *db_array_literal(const char *const *texts, size_t count);
 void db_params_add_array(struct db_params *self, const char *const *texts, size_t count);
 #define _cleanup_db_params_ __attribute__((cleanup(db_params_release)))
 

@@ -65,7 +65,7 @@ static void append_element(struct strbuf *literal, const char *text) {
     strbuf_append_char(literal, '"');
 }
 
-void db_params_add_array(struct db_params *self, const char *const *texts, size_t count) {
+char *db_array_literal(const char *const *texts, size_t count) {
     struct strbuf literal = STRBUF_INIT;
     strbuf_append_char(&literal, '{');
     for (size_t i = 0; i < count; i++) {
@@ -73,5 +73,9 @@ void db_params_add_array(struct db_params *self, const char *const *texts, size_
         append_element(&literal, texts[i]);
     }
     strbuf_append_char(&literal, '}');
-    add_owned(self, strbuf_detach(&literal));
+    return strbuf_detach(&literal);
+}
+
+void db_params_add_array(struct db_params *self, const char *const *texts, size_t count) {
+    add_owned(self, db_array_literal(texts, count));
 }

@@ -2,8 +2,8 @@
 --
 -- An older installation's tables in the same database (schema public) are left alone. Times are timestamptz; what leaves
 -- the database is milliseconds (bore.ms). Secrets are kept as SHA-256 in hex, passwords as bcrypt.
--- No index touches a column that a heartbeat writes, and hot tables leave room in their pages, so that heartbeats stay
--- heap-only (HOT) updates.
+-- No index touches a column that every heartbeat writes, and hot tables leave room in their pages, so that heartbeats
+-- stay heap-only (HOT) updates.
 
 -- Whole milliseconds since the Unix epoch. STABLE as extract() of a timestamptz is: declared any stricter it would not be
 -- inlined, and a list of instances would take twice as long.
@@ -166,14 +166,10 @@ CREATE TABLE bore.instances (
     phase_since         timestamptz NOT NULL DEFAULT clock_timestamp(),
     server_reported     boolean NOT NULL DEFAULT false, -- since the last token: the client's word no longer counts
     current_session     text,                           -- tunnel_sessions.id: the open one that decides the phase
-    heartbeat_at        timestamptz,                    -- last heartbeat ever
     heartbeat_session   boolean NOT NULL DEFAULT false, -- one came in this tunnel session
     silent              boolean NOT NULL DEFAULT false, -- they stopped for longer than HEARTBEAT_TIMEOUT_SECONDS
     has_code_server     boolean,
     vscode_responsive   boolean,
-    last_activity       bigint,                         -- Unix seconds, the client's word
-    cpu_usage           double precision,
-    memory_usage        double precision,
     -- the status that follows from it (bore.instance_status), written by bore.settle alone
     status              text NOT NULL DEFAULT 'inactive'
                         CHECK (status IN ('inactive', 'starting', 'active', 'online', 'degraded', 'idle', 'offline', 'error')),
@@ -182,6 +178,20 @@ CREATE TABLE bore.instances (
 ) WITH (fillfactor = 60);
 CREATE INDEX instances_user ON bore.instances (user_id, created_at DESC, id DESC);
 CREATE INDEX instances_newest ON bore.instances (created_at DESC, id DESC);
+
+-- The last heartbeat of each instance that ever sent one. What every heartbeat writes stands here, in a narrow row: one
+-- look at each of 100,000 takes some milliseconds, so nobody must be told when to look (sql/042).
+CREATE TABLE bore.heartbeats (
+    covered       bigint NOT NULL,      -- when it was heard, in covered time (sql/040)
+    at            timestamptz NOT NULL, -- and by the clock
+    watched       boolean NOT NULL,     -- false: its silence has been noticed
+    inactive      boolean NOT NULL,     -- no activity for longer than IDLE_TIMEOUT_SECONDS: has been noticed
+    samples       bigint NOT NULL,      -- how many there were; the next one's slot in health_metrics follows
+    last_activity bigint,               -- Unix seconds, the client's word in this tunnel session
+    cpu_usage     double precision,
+    memory_usage  double precision,
+    instance_id   text PRIMARY KEY REFERENCES bore.instances ON DELETE CASCADE
+) WITH (fillfactor = 50);
 
 CREATE TABLE bore.tunnel_tokens (
     token_hash  text PRIMARY KEY CHECK (length(token_hash) = 64),
@@ -285,7 +295,7 @@ CREATE TABLE bore.health_metrics (
     memory_usage      double precision,
     last_activity     bigint,
     PRIMARY KEY (instance_id, slot)
-) WITH (fillfactor = 80);
+) WITH (fillfactor = 70);
 
 CREATE TABLE bore.alert_history (
     id          text PRIMARY KEY,

@@ -11,9 +11,9 @@ CREATE FUNCTION bore.age_ms(moment timestamptz) RETURNS bigint
 CREATE VIEW bore.instance_row AS
     SELECT id, user_id, name, local_port, remote_port, region, server_host, assigned_server, status,
            status_reason, bore.ms(status_since) AS status_since, phase = 'connected' AS tunnel_connected, public_url,
-           bore.ms(heartbeat_at) AS last_heartbeat, bore.age_ms(heartbeat_at) AS heartbeat_age_ms,
+           bore.ms(heartbeats.at) AS last_heartbeat, bore.age_ms(heartbeats.at) AS heartbeat_age_ms,
            bore.ms(created_at) AS created_at, bore.ms(updated_at) AS updated_at
-    FROM bore.instances;
+    FROM bore.instances LEFT JOIN bore.heartbeats ON instance_id = id;
 
 -- The instance, if it is the user's; refuses otherwise.
 CREATE FUNCTION bore.own_instance(account text, wanted text) RETURNS bore.instances

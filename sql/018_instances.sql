@@ -199,14 +199,15 @@ BEGIN
             ORDER BY history.at DESC, history.id DESC LIMIT most + 1)
         SELECT wanted, own.status, own.status_reason,
                json_build_object('vscode_responsive', own.vscode_responsive, 'has_code_server', own.has_code_server,
-                                 'cpu_usage', own.cpu_usage, 'memory_usage', own.memory_usage,
-                                 'last_activity', own.last_activity)::text,
-               bore.ms(own.heartbeat_at), bore.age_ms(own.heartbeat_at),
+                                 'cpu_usage', heard.cpu_usage, 'memory_usage', heard.memory_usage,
+                                 'last_activity', heard.last_activity)::text,
+               bore.ms(heard.at), bore.age_ms(heard.at),
                (SELECT bore.uptime_data(wanted, since, now)::text),
                (SELECT bore.page_mark(last.at, last.id::text) FROM page AS last
                 WHERE last.place = most AND EXISTS (SELECT 1 FROM page AS further WHERE further.place > most)),
                page.id, page.status, page.reason, bore.ms(page.at)
-        FROM (SELECT 1) AS always LEFT JOIN page ON page.place <= most
+        FROM (SELECT 1) AS always LEFT JOIN bore.heartbeats AS heard ON heard.instance_id = wanted
+        LEFT JOIN page ON page.place <= most
         ORDER BY page.place;
 END $$;
 

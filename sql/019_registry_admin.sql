@@ -51,9 +51,10 @@ CREATE VIEW bore.server_row AS
 -- An instance with its owner and its health: the record `admin_instance` of proto/messages.def.
 CREATE VIEW bore.admin_instance_row AS
     SELECT seen.*, users.email AS user_email, users.name AS user_name, evidence.vscode_responsive,
-           evidence.has_code_server, evidence.cpu_usage, evidence.memory_usage, evidence.last_activity
+           evidence.has_code_server, heard.cpu_usage, heard.memory_usage, heard.last_activity
     FROM bore.instance_row AS seen
     JOIN bore.instances AS evidence ON evidence.id = seen.id
+    LEFT JOIN bore.heartbeats AS heard ON heard.instance_id = seen.id
     JOIN bore.users ON users.id = seen.user_id;
 
 -- All instances of that status (NULL: any) whose id is q, or whose name or owner's e-mail contains it.

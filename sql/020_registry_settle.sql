@@ -31,13 +31,14 @@ BEGIN
         SELECT told.ordinality AS position, told.actor, told.server_id, told.notice, told.id, told.user_id, told.name,
                told.server_host, told.assigned_server, told.remote_port, told.public_url, told.phase,
                told.phase_reason, told.phase_since, told.server_reported, told.current_session, told.heartbeat_session,
-               told.silent, told.has_code_server, told.vscode_responsive, told.last_activity, told.status_since,
+               told.silent, told.has_code_server, told.vscode_responsive, told.status_since,
                greatest(now, told.status_since) AS at, verdict.status AS next_status, verdict.reason AS next_reason,
                coalesce(lag(verdict.status) OVER (PARTITION BY told.id ORDER BY told.ordinality), told.status)
                    AS previous
         FROM ROWS FROM (unnest(rows), unnest(steps)) WITH ORDINALITY AS told
+        LEFT JOIN bore.heartbeats AS heard ON heard.instance_id = told.id
         CROSS JOIN LATERAL bore.instance_status(told.phase, told.phase_reason, told.heartbeat_session, told.silent,
-            told.has_code_server, told.vscode_responsive, told.last_activity, now, idle_timeout) AS verdict),
+            told.has_code_server, told.vscode_responsive, heard.last_activity, now, idle_timeout) AS verdict),
     history AS (
         INSERT INTO bore.status_history (instance_id, status, reason, at)
         SELECT id, next_status, next_reason, at FROM judged WHERE next_status <> previous ORDER BY position),
@@ -51,7 +52,7 @@ BEGIN
             phase_since = last.phase_since, server_reported = last.server_reported,
             current_session = last.current_session, heartbeat_session = last.heartbeat_session, silent = last.silent,
             has_code_server = last.has_code_server, vscode_responsive = last.vscode_responsive,
-            last_activity = last.last_activity, status = last.next_status, status_reason = last.next_reason,
+            status = last.next_status, status_reason = last.next_reason,
             status_since = CASE WHEN last.changed THEN last.at ELSE last.status_since END
         FROM last WHERE instances.id = last.id)
     SELECT array_agg(event.told ORDER BY event.position, event.part) INTO events
@@ -76,7 +77,8 @@ BEGIN
     RETURN bore.settle(steps, idle_timeout);
 END $$;
 
--- A tunnel session begins: what an earlier one's heartbeats said is no evidence in it.
+-- A tunnel session begins: what an earlier one's heartbeats said is no evidence in it. (The last activity that they told
+-- counts no more either: the first heartbeat of the new session replaces it.)
 CREATE FUNCTION bore.forget_heartbeats(INOUT instance bore.instances)
     LANGUAGE plpgsql AS $$
 BEGIN
@@ -84,7 +86,6 @@ BEGIN
     instance.silent := false;
     instance.has_code_server := NULL;
     instance.vscode_responsive := NULL;
-    instance.last_activity := NULL;
 END $$;
 
 -- The phase of an instance changes. Without a tunnel there is no address, and silence means nothing.

@@ -9,6 +9,7 @@ postgres  one
 bus       one
 auth      many
 registry  many
+monitor   many
 gateway   many
 stream    many
 edge      one

@@ -28,6 +28,7 @@ struct health_part {
 static const struct health_part parts[] = {
     { "auth", true, true, MSG_PING_AUTH },
     { "registry", true, true, MSG_PING_REGISTRY },
+    { "monitor", true, true, MSG_PING_MONITOR },
     { "stream", false, false, 0 },
 };
 

@@ -84,6 +84,7 @@ static const char *compile_fields(struct compiled_route *compiled) {
     for (const struct field *field = compiled->method->request->fields; field->kind != FIELD_END; field++) {
         if ((field->flags & PATH) != 0 && !is_filled_by_path(compiled, field)) return "nothing fills a PATH field";
         if ((field->flags & CALLER) == 0) continue;
+        if (strcmp(field->name, "ignored") == 0) continue; /* filled when the body is read: see LENIENT */
         int value = caller_value_find(field->name);
         if (value < 0) return "a CALLER field has a name that no caller has";
         if (compiled->caller_count == ROUTE_FIELDS_MAX) return "its message has too many CALLER fields";

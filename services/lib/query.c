@@ -127,14 +127,12 @@ static int complain(const struct query *self, const char *name, const char *what
 
 static int resolve_field(struct query *self, struct parameter *parameter) {
     bool found = false;
-    bool array = parameter->kind == PARAMETER_FIELD_ARRAY;
     for (size_t i = 0; i < self->request_count; i++) {
         const struct field *field = message_field(self->requests[i], parameter->name);
         parameter->fields[i] = field;
         if (!field) continue;
         found = true;
-        bool nested = field->kind == FIELD_OBJECT || field->kind == FIELD_LIST || field->kind == FIELD_BIN;
-        if (nested || (array && field->kind == FIELD_STRINGS))
+        if (field->kind == FIELD_OBJECT || field->kind == FIELD_LIST || field->kind == FIELD_BIN)
             return complain(self, parameter->name, "is of a kind that cannot be a parameter here");
     }
     return found ? 0 : complain(self, parameter->name, "is no field of the request");
@@ -310,6 +308,7 @@ struct batch {
     size_t count;
     const char **texts;
     char (*buffers)[NUMBER_TEXT_SIZE];
+    char **literals; /* of STRINGS fields; freed before the next parameter */
 };
 
 static const struct field *batch_field(
@@ -317,6 +316,27 @@ static const struct field *batch_field(
     for (size_t i = 0; i < batch->query->request_count; i++)
         if (batch->query->requests[i] == descriptor) return parameter->fields[i];
     return NULL;
+}
+
+/* A list of texts becomes the text of an array: PostgreSQL's arrays of arrays must be rectangular. NULL when empty. */
+static char *strings_literal(const struct field *field, const void *message) {
+    const char *place = message;
+    char *const *texts = *(char **const *)(const void *)(place + field->offset);
+    size_t count = *(const size_t *)(const void *)(place + field->extra_offset);
+    return count ? db_array_literal((const char *const *)texts, count) : NULL;
+}
+
+static const char *batch_text(struct batch *batch, const struct field *field, size_t index) {
+    if (!field || field->kind != FIELD_STRINGS) return value_text(field, batch->requests[index], batch->buffers[index]);
+    batch->literals[index] = strings_literal(field, batch->requests[index]);
+    return batch->literals[index];
+}
+
+static void free_literals(struct batch *batch) {
+    for (size_t i = 0; i < batch->count; i++) {
+        free(batch->literals[i]);
+        batch->literals[i] = NULL;
+    }
 }
 
 static void add_batch_parameter(struct batch *batch, const struct parameter *parameter, struct db_params *params) {
@@ -329,11 +349,11 @@ static void add_batch_parameter(struct batch *batch, const struct parameter *par
             snprintf(batch->buffers[i], NUMBER_TEXT_SIZE, "%d", batch->method_ids[i]);
             batch->texts[i] = batch->buffers[i];
         } else {
-            const struct field *field = batch_field(batch, parameter, batch->descriptors[i]);
-            batch->texts[i] = value_text(field, batch->requests[i], batch->buffers[i]);
+            batch->texts[i] = batch_text(batch, batch_field(batch, parameter, batch->descriptors[i]), i);
         }
     }
     db_params_add_array(params, batch->texts, batch->count);
+    free_literals(batch);
 }
 
 int query_run_batch(const struct query *self, struct db *db, const struct message_descriptor *const *descriptors,
@@ -341,7 +361,8 @@ int query_run_batch(const struct query *self, struct db *db, const struct messag
     assert(self->is_batch && count > 0 && count <= QUERY_BATCH_MAX);
     _cleanup_free_ const char **texts = xcalloc(count, sizeof *texts);
     _cleanup_free_ char(*buffers)[NUMBER_TEXT_SIZE] = xcalloc(count, sizeof *buffers);
-    struct batch batch = { self, descriptors, method_ids, requests, count, texts, buffers };
+    _cleanup_free_ char **literals = xcalloc(count, sizeof *literals);
+    struct batch batch = { self, descriptors, method_ids, requests, count, texts, buffers, literals };
     _cleanup_db_params_ struct db_params params;
     db_params_init(&params);
     for (int i = 0; i < self->parameter_count; i++)

@@ -3,7 +3,8 @@
  *
  * Names in the text, outside of literals, quoted identifiers and comments:
  *   :name         the request's field (NULL when unset; a STRINGS field becomes text[]); `:name::type` casts it
- *   :name[]       in a batch: the array of that field over the requests (NULL where a request has none)
+ *   :name[]       in a batch: the array of that field over the requests (NULL where a request has none; of a STRINGS
+ *                 field each element is the text of an array, which a reply's STRINGS field takes back as it is)
  *   :method[]     in a batch: the array of message ids
  *   :config.name  the setting with that field name in struct config (never a secret)
  * The same name used twice is one parameter. Compiled once at start: a `:name` that is no field of the request and no

@@ -26,6 +26,8 @@ const ROUTES = `
   PATCH /api/instances/:id
   DELETE /api/instances/:id
   POST /api/instances/:id/connect
+  POST /api/instances/:id/heartbeat
+  GET /api/instances/:id/health
   POST /api/instances/:id/disconnect
   PATCH /api/instances/:id/connection
   GET /api/instances/:id/status-history

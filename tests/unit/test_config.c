@@ -59,7 +59,7 @@ static void test_defaults_and_environment(void **state) {
     assert_int_equal(load(REGISTRY, NULL), 0);
     assert_int_equal(config.instance, 3);
     assert_int_equal(config.idle_timeout_ms, 500);
-    assert_int_equal(config.heartbeat_timeout_ms, 30000);
+    assert_int_equal(config.starting_timeout_ms, 60000);
     assert_string_equal(config.db_name, "bore_db");
     assert_string_equal(output, "");
 }

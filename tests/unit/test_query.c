@@ -84,8 +84,6 @@ static void test_misspelled_names_are_refused(void **state) {
     assert_null(query_new("test", "SELECT :requests", &request_batch_descriptor));
     assert_null(query_new_batch("test", "SELECT :nosuch[]", reports));
     assert_null(query_new_batch("test", "SELECT :instance_id", reports)); /* not of one, but of all */
-    static const struct message_descriptor *const revoked[] = { &user_revoked_event_descriptor, NULL };
-    assert_null(query_new_batch("test", "SELECT :session_ids[]", revoked));
     query_free(NULL);
 }
 
@@ -154,6 +152,28 @@ static void test_settings_as_parameters(void **state) {
     assert_string_equal(db_result_text(result, 0, 2), "x");
     assert_true(db_result_bool(result, 0, 3, false));
     config = (struct config){ 0 };
+}
+
+/* A list of texts passes through a batch as it is: the text that a reply's STRINGS field reads. */
+static void test_lists_in_a_batch(void **state) {
+    (void)state;
+    static const struct message_descriptor *const heartbeats[] = { &heartbeat_descriptor, NULL };
+    struct query *query = query_new_batch("lists", "SELECT unnest(:ignored[]::text[]) AS ignored", heartbeats);
+    char *names[] = { "cpu_usage", "a,\"b\\}" };
+    struct heartbeat some = { .ignored = names, .ignored_count = ARRAY_SIZE(names) }, none = { .ignored_count = 0 };
+    const void *requests[] = { &some, &none };
+    const struct message_descriptor *descriptors[] = { &heartbeat_descriptor, &heartbeat_descriptor };
+    _cleanup_db_result_ struct db_result *result = NULL;
+    assert_int_equal(
+        query_run_batch(query, db, descriptors, (const int[]){ MSG_HEARTBEAT, MSG_HEARTBEAT }, requests, 2, &result),
+        0);
+    struct heartbeat_reply reply = { .ignored_count = 0 };
+    assert_int_equal(query_row_to_message(result, 0, &heartbeat_reply_descriptor, &reply), 0);
+    assert_int_equal(reply.ignored_count, 2);
+    assert_string_equal(reply.ignored[1], names[1]);
+    message_release(&heartbeat_reply_descriptor, &reply);
+    assert_null(db_result_text(result, 1, 0));
+    query_free(query);
 }
 
 static void test_batch(void **state) {
@@ -301,6 +321,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_values_of_every_kind),
         cmocka_unit_test(test_settings_as_parameters),
         cmocka_unit_test(test_batch),
+        cmocka_unit_test(test_lists_in_a_batch),
         cmocka_unit_test(test_row_of_every_kind),
         cmocka_unit_test(test_arrays),
         cmocka_unit_test(test_json_columns),

@@ -109,7 +109,10 @@ static void test_admin_list(void **state) {
     fixture_make_instance(db, user, "alpha");
     const char *beta = fixture_make_instance(db, other, "Beta 100%");
     fixture_make_instance(db, user, "gamma_1");
-    sql_ask(db, "UPDATE bore.instances SET status = 'online', phase = 'connected', cpu_usage = 3 WHERE id = $1", beta);
+    sql_ask(db,
+        "WITH heard AS (INSERT INTO bore.heartbeats SELECT 0, now(), true, false, 1, 7, 3, NULL, $1) "
+        "UPDATE bore.instances SET status = 'online', phase = 'connected' WHERE id = $1",
+        beta);
     const char *const cases[][3] = {
         { NULL, NULL, "3 gamma_1,Beta 100%,alpha" },
         { NULL, "", "3 gamma_1,Beta 100%,alpha" },

@@ -120,9 +120,9 @@ static void test_history(void **state) {
 static void test_history_head(void **state) {
     (void)state;
     sql_ask(db,
-        "UPDATE bore.instances SET status = 'online', status_reason = 'well', has_code_server = true, cpu_usage = "
-        "12.5, "
-        "last_activity = 7, heartbeat_at = now() - interval '1 minute' WHERE id = $1",
+        "WITH heard AS (INSERT INTO bore.heartbeats SELECT 0, now() - interval '1 minute', true, false, 1, 7, 12.5, "
+        "NULL, $1) "
+        "UPDATE bore.instances SET status = 'online', status_reason = 'well', has_code_server = true WHERE id = $1",
         instance);
     static const char head[] =
         "SELECT concat_ws(' ', instance_id = $2, current_status, status_reason, health_metrics::jsonb ->> 'cpu_usage', "
