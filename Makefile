@@ -70,6 +70,7 @@ LINK = $(Q)$(CC) $(MODE_LINK) $(LDFLAGS) -Wl,--as-needed
 objects = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 
 .PHONY: all help run start stop status test unit system lint format sanitize bench chaos fuzz docs clean
+.PHONY: env image test-compose
 .PHONY: check-tools unit-tests benches fuzzers format-check layering-check shell-check docs-check static-check
 
 all: check-tools $(LIBRARIES) $(PROGRAMS) $(TOOLS)  ## build everything (the default)
@@ -208,6 +209,17 @@ bench: all $(BENCHES)  ## requests/s and latencies beside the machine's own yard
 
 chaos: all  ## the crash test, in full length
 	@BORE_BUILD=$(BUILD) node tests/chaos/run.js
+
+# --- containers --------------------------------------------------------------------------------------------------
+env:  ## write .env, with the secrets that it lacks
+	@deploy/make_env.sh
+
+image:  ## build the image bore-backend
+	@docker build -t bore-backend:$(VERSION_TEXT) --build-arg VERSION=$(VERSION_TEXT) \
+	    --build-arg REVISION="$$(git rev-parse HEAD 2>/dev/null || echo unknown)" -f deploy/Dockerfile .
+
+test-compose:  ## docker compose, tried whole: scaling, crashes, isolation, backup (skipped where no engine runs)
+	@node tests/compose/run.js
 
 # --- fuzzing -----------------------------------------------------------------------------------------------------
 # FUZZ_SECONDS for each target; the corpus is kept in tests/fuzz/corpus/<name>. tests/fuzz/fuzz_<service>_*.c is linked

@@ -1,7 +1,8 @@
 /*
  * settings.c: the loader of a process's table of settings.
  *
- * A value is taken from the environment, else from `.env` in the working directory, else from the table. An empty value
+ * A value is taken from the environment, else from `.env` in the working directory, else from the table. A secret NAME
+ * may also be the content of the file that NAME_FILE in the environment names, without the line's end. An empty value
  * counts as not set, so that `NAME=${NAME:-}` in a container's configuration means the default. `.env` holds one
  * KEY=VALUE a line: `#` begins a comment, `export ` may stand before, 'single' quotes keep everything, "double" quotes
  * know \n \r \t \" \\ \$ and keep the rest; the last line of a key wins; keys that the table does not have are ignored,
@@ -24,7 +25,7 @@
 #include "common/memory.h"
 #include "common/strbuf.h"
 
-enum { ENV_FILE_MAX = 1024 * 1024 };
+enum { ENV_FILE_MAX = 1024 * 1024, SECRET_FILE_MAX = 64 * 1024 };
 
 static const char env_file[] = ".env";
 
@@ -123,10 +124,10 @@ static bool parse_line(const char *text, struct strbuf *key, struct strbuf *valu
     return *text == '\0' || *text == '#';
 }
 
-/* The file's bytes. 0, also when there is no such file, or a negative errno. */
-static int read_env_file(struct strbuf *ret_text) {
-    int file = open(env_file, O_RDONLY | O_CLOEXEC);
-    if (file < 0) return errno == ENOENT ? 0 : -errno;
+/* The file's bytes. 0 or a negative errno. */
+static int read_file(const char *path, size_t maximum, struct strbuf *ret_text) {
+    int file = open(path, O_RDONLY | O_CLOEXEC);
+    if (file < 0) return -errno;
     struct stat status;
     int error = fstat(file, &status) < 0 ? -errno : S_ISREG(status.st_mode) || S_ISFIFO(status.st_mode) ? 0 : -EINVAL;
     while (error == 0) {
@@ -136,7 +137,7 @@ static int read_env_file(struct strbuf *ret_text) {
         if (got < 0) error = -errno;
         if (got <= 0) break;
         strbuf_add_size(ret_text, (size_t)got);
-        if (ret_text->size > ENV_FILE_MAX) error = -EFBIG;
+        if (ret_text->size > maximum) error = -EFBIG;
     }
     close(file);
     return error;
@@ -155,8 +156,8 @@ static void keep_value(const struct settings_table *table, const char *key, stru
 /* values: one heap string, or NULL, for each setting. */
 static int parse_env_file(const struct settings_table *table, char **values) {
     _cleanup_strbuf_ struct strbuf text = STRBUF_INIT;
-    int error = read_env_file(&text);
-    if (error < 0) return complain(table, "cannot read %s: %s", env_file, strerror(-error));
+    int error = read_file(env_file, ENV_FILE_MAX, &text);
+    if (error < 0 && error != -ENOENT) return complain(table, "cannot read %s: %s", env_file, strerror(-error));
     char *line = text.data;
     char *end = text.data + text.size;
     if (strncmp(line, "\xef\xbb\xbf", 3) == 0) line += 3;
@@ -175,6 +176,22 @@ static int parse_env_file(const struct settings_table *table, char **values) {
         line = next;
     }
     return 0;
+}
+
+/* Where NAME_FILE is set, the secret's value from that file into *ret_value (heap; NULL: none). */
+static int read_secret_file(const struct settings_table *table, const struct setting *setting, char **ret_value) {
+    _cleanup_free_ char *variable = xasprintf("%s_FILE", setting->name);
+    const char *path = setting->type == SETTING_SECRET ? getenv(variable) : NULL;
+    if (!path || !*path) return 0;
+    struct strbuf text = STRBUF_INIT;
+    int error = read_file(path, SECRET_FILE_MAX, &text);
+    size_t size = error ? 0 : strcspn(text.data, "\r\n");
+    if (!error && strspn(text.data + size, "\r\n") != text.size - size) error = -EINVAL;
+    if (!error) *ret_value = xasprintf("%.*s", (int)size, text.data);
+    memory_wipe(text.data, text.size);
+    strbuf_release(&text);
+    if (error == -EINVAL) return complain(table, "%s: %s is not one line of text", variable, path);
+    return error ? complain(table, "%s: cannot read %s: %s", variable, path, strerror(-error)) : 0;
 }
 
 /* --- values ------------------------------------------------------------------------------------------------------ */
@@ -257,9 +274,14 @@ static int load_values(const struct settings_table *table, char *const *file_val
     for (size_t i = 0; table->settings[i].name; i++) {
         const struct setting *setting = &table->settings[i];
         const char *text = getenv(setting->name);
+        char *secret = NULL;
+        int error = text && *text ? 0 : read_secret_file(table, setting, &secret);
+        if (!text || !*text) text = secret;
         if (!text || !*text) text = file_values[i];
         if (!text || !*text) text = default_of(setting);
-        int error = set_value(table, setting, text);
+        if (!error) error = set_value(table, setting, text);
+        if (secret) memory_wipe(secret, strlen(secret));
+        free(secret);
         if (error < 0) return error;
     }
     return 0;
@@ -276,6 +298,7 @@ static void print_setting(const struct setting *setting) {
         [SETTING_BOOL] = "true or false",
     };
     printf("  %s (%s", setting->name, type_names[setting->type]);
+    if (setting->type == SETTING_SECRET) printf(", also from the file %s_FILE", setting->name);
     if (is_bounded(setting) && setting->type != SETTING_BOOL)
         printf(", %.15g to %.15g%s", setting->minimum, setting->maximum, is_text(setting) ? " bytes" : "");
     if (setting->type == SETTING_SECRET) {

@@ -1,11 +1,12 @@
 /*
  * settings.h: one table of settings a process: names, types, defaults, bounds, help.
  *
- * Order: the table's default < `.env` in the working directory < the environment. `--help` prints the table,
- * `--version` the version. An unknown option, a value of the wrong type or out of its bounds ends in one clear line
- * naming the setting. An empty value counts as not set. Bounds hold for the default too; 0 and 0 is unbounded; a
- * minimum above 0 without a default makes a text required. Values of SECRET settings are never printed. Thread rule:
- * load once at start, before threads.
+ * Order: the table's default < `.env` in the working directory < the environment. A SECRET setting NAME may also come
+ * from the one-line file that NAME_FILE in the environment names; NAME beats it. `--help` prints the table, `--version`
+ * the version. An unknown option, a value of the wrong type or out of its bounds ends in one clear line naming the
+ * setting. An empty value counts as not set. Bounds hold for the default too; 0 and 0 is unbounded; a minimum above 0
+ * without a default makes a text required. Values of SECRET settings are never printed. Thread rule: load once at
+ * start, before threads.
  */
 #ifndef BORE_COMMON_SETTINGS_H
 #define BORE_COMMON_SETTINGS_H

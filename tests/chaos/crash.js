@@ -52,8 +52,8 @@ class Walker {
   }
 }
 
-export async function crashTest({ rounds = 1, walkers = 4, settleMs = 1000, only = victims } = {}) {
-  const system = await System.start()
+export async function crashTest({ rounds = 1, walkers = 4, settleMs = 1000, only = victims, start = () => System.start() } = {}) {
+  const system = await start()
   const figures = { recovery: {}, attempts: 0, acknowledged: 0, failures: {}, longestRequestMs: 0 }
   try {
     const user = await system.user()

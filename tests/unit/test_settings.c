@@ -57,6 +57,13 @@ static int load(void) {
     return load_with(&table, 1, argv, STDERR_FILENO);
 }
 
+static void write_file(const char *name, const char *text) {
+    FILE *file = fopen(name, "w");
+    assert_non_null(file);
+    assert_true(fputs(text, file) >= 0);
+    assert_int_equal(fclose(file), 0);
+}
+
 static void write_env_bytes(const char *data, size_t size) {
     FILE *file = fopen(".env", "w");
     assert_non_null(file);
@@ -261,6 +268,36 @@ static void test_required(void **state) {
     assert_string_equal(output, "bore-test: T_SECRET must be 16 to 64 bytes long\n");
 }
 
+/* A secret's own file: the environment's NAME beats it, it beats `.env`; one line; other settings know no such thing.
+ */
+static void test_secret_file(void **state) {
+    (void)state;
+    write_env("T_SECRET=from-env-file\n");
+    setenv("T_SECRET_FILE", "key", 1);
+    assert_int_equal(load(), -EINVAL);
+    assert_string_equal(output, "bore-test: T_SECRET_FILE: cannot read key: No such file or directory\n");
+    static const char *const contents[][2] = { { "from-its-file\n", "from-its-file" }, { "x\r\n", "x" },
+        { "no newline", "no newline" }, { "", "from-env-file" }, { "\n", "from-env-file" } };
+    for (size_t i = 0; i < ARRAY_SIZE(contents); i++) {
+        write_file("key", contents[i][0]);
+        assert_int_equal(load(), SETTINGS_LOADED);
+        assert_string_equal(secret, contents[i][1]);
+        settings_release(&table);
+    }
+    write_file("key", "two\nlines\n");
+    assert_int_equal(load(), -EINVAL);
+    assert_string_equal(output, "bore-test: T_SECRET_FILE: key is not one line of text\n");
+    setenv("T_SECRET", "from-environment", 1);
+    setenv("T_HOST_FILE", "key", 1);
+    assert_int_equal(load(), SETTINGS_LOADED);
+    assert_string_equal(secret, "from-environment");
+    assert_string_equal(host, "localhost");
+    settings_release(&table);
+    unsetenv("T_SECRET_FILE");
+    unsetenv("T_HOST_FILE");
+    unlink("key");
+}
+
 static void test_options(void **state) {
     (void)state;
     setenv("T_SECRET", "hush", 1);
@@ -301,6 +338,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_refused_values, setup, teardown),
         cmocka_unit_test_setup_teardown(test_accepted_values, setup, teardown),
         cmocka_unit_test_setup_teardown(test_required, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_secret_file, setup, teardown),
         cmocka_unit_test_setup_teardown(test_options, setup, teardown),
     };
     return cmocka_run_group_tests(tests, enter_directory, leave_directory);
