@@ -32,6 +32,8 @@ UNIT_SUPPORT_SOURCES := $(sort $(filter-out $(UNIT_TEST_SOURCES),$(wildcard test
 BENCH_SOURCES := $(sort $(wildcard tests/bench/*.c))
 FUZZ_SOURCES := $(sort $(wildcard tests/fuzz/fuzz_*.c))
 MIGRATIONS := $(sort $(wildcard sql/[0-9]*.sql))
+WEB := services/gateway/web
+WEB_SOURCES := $(sort $(wildcard $(WEB)/*.html $(WEB)/package-lock.json $(WEB)/app $(WEB)/app/* $(WEB)/assets $(WEB)/assets/*))
 SOURCE_FOLDERS := common proto proto/tools services/* tests/unit tests/bench tests/fuzz
 ALL_SOURCES := $(sort $(wildcard $(addsuffix /*.c,$(SOURCE_FOLDERS))))
 ALL_HEADERS := $(sort $(wildcard $(addsuffix /*.h,$(SOURCE_FOLDERS))))
@@ -71,9 +73,9 @@ objects = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 
 .PHONY: all help run start stop status test unit system lint format sanitize bench chaos fuzz docs clean
 .PHONY: env image test-compose
-.PHONY: check-tools unit-tests benches fuzzers format-check layering-check shell-check docs-check static-check
+.PHONY: check-tools unit-tests benches fuzzers format-check layering-check shell-check docs-check web-check static-check
 
-all: check-tools $(LIBRARIES) $(PROGRAMS) $(TOOLS)  ## build everything (the default)
+all: check-tools $(LIBRARIES) $(PROGRAMS) $(TOOLS) $(BUILD)/web/.complete  ## build everything (the default)
 
 # One clear line instead of a page of "not found" when the compiler or a package is missing.
 check-tools:
@@ -138,6 +140,12 @@ $(BUILD)/tools/%: $(BUILD)/obj/proto/tools/%.o $(LIBRARIES)
 	@mkdir -p $(@D)
 	$(call announce,link)
 	$(LINK) -o $@ $^ $(PACKAGE_LIBS)
+
+# The dashboard, and the packages from npm that it is made with. Not complete: the registry was out of reach and the
+# previous build's packages are in use; the next make tries again.
+$(BUILD)/web/.complete: $(WEB_SOURCES) tools/build_web.sh
+	$(call announce,pages)
+	$(Q)tools/build_web.sh $(BUILD)
 
 docs: $(TOOLS)  ## write docs/protocol.md, and the settings in README.md and .env.example, from their tables
 	@mkdir -p docs
@@ -243,7 +251,7 @@ fuzz:  ## run each fuzz target for FUZZ_SECONDS (20) with its kept corpus
 # --- lint --------------------------------------------------------------------------------------------------------
 LINT_STAMPS := $(patsubst %.c,$(BUILD)/lint/%.ok,$(ALL_SOURCES))
 
-lint: format-check layering-check shell-check docs-check static-check  ## format, layers, shell, documentation, clang, clang-tidy
+lint: format-check layering-check shell-check docs-check web-check static-check  ## format, layers, shell, documentation, types of the dashboard, clang, clang-tidy
 	@echo "lint: clean"
 
 format:  ## let clang-format decide the layout
@@ -260,6 +268,13 @@ shell-check:
 
 docs-check: $(TOOLS)
 	@tools/check_docs.sh $(BUILD)/tools
+
+# The dashboard's types, declared by JSDoc.
+web-check: $(WEB)/node_modules/typescript/package.json
+	@$(WEB)/node_modules/.bin/tsc -p $(WEB)
+
+$(WEB)/node_modules/typescript/package.json: $(WEB)/package-lock.json
+	@cd $(WEB) && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error && touch node_modules/typescript/package.json
 
 static-check: $(LINT_STAMPS)
 

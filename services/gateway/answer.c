@@ -34,8 +34,9 @@ static const char page_headers[] =
     "Content-Security-Policy: default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "font-src 'self'; connect-src 'self'; manifest-src 'self'; worker-src 'self'; base-uri 'none'; "
     "form-action 'self'; frame-ancestors 'none'\r\n"
-    "Cross-Origin-Resource-Policy: same-origin\r\n"
-    "Cache-Control: no-cache\r\n";
+    "Cross-Origin-Resource-Policy: same-origin\r\n";
+static const char revalidated[] = "Cache-Control: no-cache\r\n";
+static const char immutable[] = "Cache-Control: public, max-age=31536000, immutable\r\n";
 static const char https_headers[] = "Strict-Transport-Security: max-age=31536000\r\n";
 
 static const char *status_text(int status) {
@@ -102,6 +103,7 @@ void answer_clear(struct answer *self) {
     self->content = NULL;
     self->content_size = 0;
     self->is_page = false;
+    self->is_immutable = false;
     self->closes = false;
 }
 
@@ -207,6 +209,7 @@ const void *answer_write(
     strbuf_append(out, security_headers, sizeof(security_headers) - 1);
     if (self->is_page) {
         strbuf_append(out, page_headers, sizeof(page_headers) - 1);
+        strbuf_append_text(out, self->is_immutable ? immutable : revalidated);
     } else {
         strbuf_append(out, data_headers, sizeof(data_headers) - 1);
     }

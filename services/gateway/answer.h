@@ -1,8 +1,9 @@
 /*
  * answer.h: the answer to one request, and its head as bytes.
  *
- * An answer is JSON (security headers for data, never cached) unless it is a page (headers for documents, revalidated).
- * Errors have API.md's form and bring the headers that belong to their status. Embedded; one thread at a time.
+ * An answer is JSON (security headers for data, never cached) unless it is a page (headers for documents, revalidated
+ * or kept for good). Errors have API.md's form and bring the headers that belong to their status. Embedded; one thread
+ * at a time.
  */
 #ifndef BORE_GATEWAY_ANSWER_H
 #define BORE_GATEWAY_ANSWER_H
@@ -22,7 +23,8 @@ struct answer {
     size_t content_size;
     struct strbuf headers; /* further lines, each ended */
     bool is_page;
-    bool closes; /* the connection, after this answer */
+    bool is_immutable; /* a page whose content at this path never changes: browsers keep it */
+    bool closes;       /* the connection, after this answer */
 };
 
 void answer_init(struct answer *self);

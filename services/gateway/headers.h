@@ -13,6 +13,7 @@
 
 /* X(member, "Name"): NULL when absent; of a repeated header the first. */
 #define KNOWN_HEADERS(X)                                        \
+    X(accept_encoding, "Accept-Encoding")                       \
     X(access_request_headers, "Access-Control-Request-Headers") \
     X(access_request_method, "Access-Control-Request-Method")   \
     X(authorization, "Authorization")                           \

@@ -18,14 +18,17 @@
 
 enum { DEPTH_MAX = 5, ETAG_SIZE = 40, DATE_SIZE = 32 };
 
+static const char gzip_end[] = ".gz";
 static const char date_format[] = "%a, %d %b %Y %H:%M:%S GMT";
 
 struct page {
-    char *path; /* "docs", "assets/docs.css"; "" for / */
+    char *path; /* "docs", "assets/docs.css"; "" for /; what is compressed ends with ".gz" */
     const char *type;
     char *content;
     size_t size;
     time_t modified;
+    bool is_gzip;            /* served only as another page's content */
+    const struct page *gzip; /* the same content compressed, or NULL */
     char etag[ETAG_SIZE];
     char date[DATE_SIZE];
 };
@@ -34,6 +37,10 @@ struct pages {
     size_t count;
     struct page *pages; /* sorted by path */
 };
+
+/* The dashboard is one page that shows itself by its path; `*` is any one segment. */
+static const char *const dashboard_paths[] = { "signup", "login", "claim-trial", "dashboard", "instances/*", "account",
+    "admin", "admin/*" };
 
 static const char *const types[][2] = {
     { ".html", "text/html; charset=utf-8" },
@@ -51,21 +58,32 @@ static const char *const types[][2] = {
 
 /* --- reading ------------------------------------------------------------------------------------------------------ */
 
+static bool ends_with(const char *name, size_t size, const char *end) {
+    size_t end_size = strlen(end);
+    return size > end_size && memcmp(name + size - end_size, end, end_size) == 0;
+}
+
+/* The size of a name without `.gz`. */
+static size_t plain_size(const char *name) {
+    size_t size = strlen(name);
+    return ends_with(name, size, gzip_end) ? size - strlen(gzip_end) : size;
+}
+
 static const char *type_of(const char *name) {
-    const char *extension = strrchr(name, '.');
-    for (size_t i = 0; extension != NULL && i < ARRAY_SIZE(types); i++) {
-        if (strcmp(types[i][0], extension) == 0) return types[i][1];
+    for (size_t i = 0; i < ARRAY_SIZE(types); i++) {
+        if (ends_with(name, plain_size(name), types[i][0])) return types[i][1];
     }
     return NULL;
 }
 
-/* The path at which a file is served. */
+/* The path at which a file is served; what is compressed keeps its `.gz`. */
 static char *served_path(const char *name) {
-    size_t size = strlen(name);
-    bool is_html = size > 5 && strcmp(name + size - 5, ".html") == 0;
-    if (is_html) size -= 5;
-    if (is_html && size == 5 && strncmp(name, "index", 5) == 0) size = 0;
-    return xasprintf("%.*s", (int)size, name);
+    size_t plain = plain_size(name);
+    size_t size = plain;
+    bool is_html = ends_with(name, size, ".html");
+    if (is_html) size -= strlen(".html");
+    if (is_html && size == strlen("index") && strncmp(name, "index", size) == 0) size = 0;
+    return xasprintf("%.*s%s", (int)size, name, name + plain);
 }
 
 /* All of a file; NULL when it is too large or cannot be read. */
@@ -109,7 +127,8 @@ static void add_file(struct pages *self, int directory, const char *name, const 
         .type = type,
         .content = content,
         .size = (size_t)status.st_size,
-        .modified = status.st_mtime };
+        .modified = status.st_mtime,
+        .is_gzip = name[plain_size(name)] != '\0' };
     describe(page);
 }
 
@@ -140,11 +159,30 @@ static int compare_pages(const void *left, const void *right) {
     return strcmp(((const struct page *)left)->path, ((const struct page *)right)->path);
 }
 
+static int compare_path(const void *path, const void *page) {
+    return strcmp(path, ((const struct page *)page)->path);
+}
+
+static const struct page *find(const struct pages *self, const char *path) {
+    if (self->count == 0) return NULL;
+    return bsearch(path, self->pages, self->count, sizeof(*self->pages), compare_path);
+}
+
+/* Once all are sorted: each page finds what is compressed of it. */
+static void pair(struct pages *self) {
+    for (size_t i = 0; i < self->count; i++) {
+        struct page *page = &self->pages[i];
+        _cleanup_free_ char *path = xasprintf("%s%s", page->path, gzip_end);
+        if (!page->is_gzip) page->gzip = find(self, path);
+    }
+}
+
 struct pages *pages_new(const char *directory) {
     struct pages *self = xcalloc(1, sizeof(*self));
     int opened = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (opened >= 0) read_directory(self, opened, "", 0);
     if (self->count > 0) qsort(self->pages, self->count, sizeof(*self->pages), compare_pages);
+    pair(self);
     return self;
 }
 
@@ -164,15 +202,25 @@ size_t pages_count(const struct pages *self) {
 
 /* --- serving ------------------------------------------------------------------------------------------------------ */
 
+static bool is_dashboard(const char *path) {
+    for (size_t i = 0; i < ARRAY_SIZE(dashboard_paths); i++) {
+        size_t fixed = strcspn(dashboard_paths[i], "*");
+        bool any_end = dashboard_paths[i][fixed] == '*';
+        if (strncmp(path, dashboard_paths[i], fixed) != 0) continue;
+        if (any_end ? path[fixed] != '\0' && strchr(path + fixed, '/') == NULL : path[fixed] == '\0') return true;
+    }
+    return false;
+}
+
 static const struct page *find_page(const struct pages *self, const struct path *path) {
     char text[PATH_BYTES_MAX + PATH_SEGMENTS_MAX];
     size_t size = 0;
     text[0] = '\0';
     for (size_t i = 0; i < path->count; i++)
         size += (size_t)snprintf(text + size, sizeof(text) - size, "%s%s", i > 0 ? "/" : "", path->segments[i]);
-    const struct page wanted = { .path = text };
-    if (self->count == 0) return NULL;
-    return bsearch(&wanted, self->pages, self->count, sizeof(*self->pages), compare_pages);
+    if (is_dashboard(text)) text[0] = '\0';
+    const struct page *page = find(self, text);
+    return page != NULL && !page->is_gzip ? page : NULL;
 }
 
 bool pages_find(const struct pages *self, const struct path *path) {
@@ -202,11 +250,18 @@ void pages_serve(
         answer_header(answer, "Location", "/docs");
         return;
     }
+    answer->is_immutable = path->count > 2 && strncmp(path->segments[1], "v-", 2) == 0;
+    const char *type = page->type;
+    if (page->gzip != NULL) answer_header(answer, "Vary", "Accept-Encoding");
+    if (page->gzip != NULL && header_has_member(headers->accept_encoding, "gzip")) {
+        page = page->gzip;
+        answer_header(answer, "Content-Encoding", "gzip");
+    }
     answer_header(answer, "ETag", page->etag);
     answer_header(answer, "Last-Modified", page->date);
     answer->status = is_fresh(page, headers) ? 304 : 200;
     if (answer->status == 304) return;
-    answer->content_type = page->type;
+    answer->content_type = type;
     answer->content = page->content;
     answer->content_size = page->size;
 }

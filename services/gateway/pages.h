@@ -2,8 +2,12 @@
  * pages.h: the pages and their files (WEB_DIR), read into memory at start.
  *
  * A request never touches the file system: its path is looked up among the names that were there at the start, so no
- * path leads outside. `name.html` is served at /name, `index.html` at /, everything else at its own path. Until there
- * is an index.html, / leads to /docs. Thread rule: read-only after pages_new; any thread.
+ * path leads outside. `name.html` is served at /name, everything else at its own path. `index.html` is the dashboard:
+ * it is served at / and at all its pages' paths; without it, / leads to /docs. A file beside which a compressed one
+ * lies
+ * (`a.js.gz`) goes out compressed to whoever accepts gzip. What is under assets/v-…/ never changes, and browsers are
+ * told to keep it; everything else is revalidated by its entity tag. Thread rule: read-only after pages_new; any
+ * thread.
  */
 #ifndef BORE_GATEWAY_PAGES_H
 #define BORE_GATEWAY_PAGES_H

@@ -230,6 +230,42 @@ static void check_pages(void) {
     pages_free(pages);
 }
 
+static void check_served(const struct pages *pages, const char *target, const char *accepted, const char *content) {
+    const struct headers headers = { .accept_encoding = accepted };
+    assert_true(serve(pages, target, &headers));
+    assert_int_equal(answer.status, 200);
+    assert_int_equal(answer.content_size, strlen(content));
+    assert_memory_equal(answer.content, content, answer.content_size);
+}
+
+/* index.html at every path of the dashboard; compressed variants; files that never change. */
+static void check_dashboard(void) {
+    _cleanup_free_ char *kept = xasprintf("%s/assets/v-1", folder);
+    mkdir(kept, 0700);
+    put("index.html", "<p>index");
+    put("index.html.gz", "zipped");
+    put("assets/v-1/b.js", "b");
+    put("assets/v-1/c.css.gz", "alone");
+    struct pages *pages = pages_new(folder);
+    static const char *const own[] = { "/", "/login", "/dashboard", "/instances/inst_1", "/admin", "/admin/users" };
+    for (size_t i = 0; i < ARRAY_SIZE(own); i++) {
+        check_served(pages, own[i], NULL, "<p>index");
+        check_served(pages, own[i], "br, gzip;q=0.8", "zipped");
+        assert_string_equal(answer.content_type, "text/html; charset=utf-8");
+        assert_has("Content-Encoding: gzip\r\n");
+        assert_has("Vary: Accept-Encoding\r\n");
+        assert_has("Cache-Control: no-cache\r\n");
+    }
+    check_served(pages, "/assets/v-1/b.js", "gzip", "b");
+    assert_has("Cache-Control: public, max-age=31536000, immutable\r\n");
+    static const char *const nothing[] = { "/index", "/index.html.gz", "/.gz", "/instances", "/instances/a/b",
+        "/logins", "/admin/users/x", "/assets/v-1/c.css", "/assets/v-1/c.css.gz" };
+    const struct headers headers = { .bytes = 0 };
+    for (size_t i = 0; i < ARRAY_SIZE(nothing); i++)
+        assert_false(serve(pages, nothing[i], &headers));
+    pages_free(pages);
+}
+
 static void test_pages(void **state) {
     (void)state;
     assert_non_null(mkdtemp(folder));
@@ -242,15 +278,11 @@ static void test_pages(void **state) {
     put("secret.key", "key");
     assert_int_equal(symlink("/etc/passwd", link_path), 0);
     check_pages();
-    put("index.html", "<p>index");
-    struct pages *pages = pages_new(folder);
-    const struct headers headers = { .bytes = 0 };
-    assert_true(serve(pages, "/", &headers));
-    assert_int_equal(answer.status, 200);
-    pages_free(pages);
+    check_dashboard();
     _cleanup_free_ char *command = xasprintf("rm -rf '%s'", folder);
     assert_int_equal(system(command), 0);
-    pages = pages_new(folder);
+    struct pages *pages = pages_new(folder);
+    const struct headers headers = { .bytes = 0 };
     assert_int_equal(pages_count(pages), 0);
     assert_false(serve(pages, "/docs", &headers));
     pages_free(pages);

@@ -1,0 +1,95 @@
+// api.js: requests to the HTTP interface. The browser's cookie says who asks.
+import { learnServerTime } from "./clock.js";
+
+const DEADLINE_MS = 10000;
+
+/** Why a request failed. status 0: the server was not reached. fields: what is wrong with which field. */
+export class Problem extends Error {
+  /**
+   * @param {number} status
+   * @param {string} code
+   * @param {string} message
+   * @param {Record<string, string>} fields
+   * @param {number} retryAfter seconds, 0 when nothing was said
+   */
+  constructor(status, code, message, fields = {}, retryAfter = 0) {
+    super(message);
+    this.status = status;
+    this.code = code;
+    this.fields = fields;
+    this.retryAfter = retryAfter;
+  }
+}
+
+/** @type {() => void} */
+let onSignedOut = () => {};
+
+/** @param {() => void} listener called when the server no longer knows who asks */
+export function whenSignedOut(listener) {
+  onSignedOut = listener;
+}
+
+/** The same as an answer that says so; for the stream. */
+export function signedOut() {
+  onSignedOut();
+}
+
+/**
+ * @param {Response} answer
+ * @returns {Promise<Problem>}
+ */
+async function problemOf(answer) {
+  const body = await answer.json().catch(() => ({}));
+  const fields = Object.fromEntries((body.details ?? []).map((/** @type {{field: string, message: string}} */ one) => [one.field, one.message]));
+  const retryAfter = Number(answer.headers.get("retry-after")) || 0;
+  return new Problem(answer.status, body.error ?? "internal_error", body.message ?? `The server answered ${answer.status}.`, fields, retryAfter);
+}
+
+/**
+ * @param {string} method
+ * @param {string} path below /api
+ * @param {object} [body]
+ * @returns {Promise<any>} the answer; rejects with a Problem
+ */
+export async function call(method, path, body) {
+  /** @type {RequestInit} */
+  const request = { method, cache: "no-store", signal: AbortSignal.timeout(DEADLINE_MS), headers: { accept: "application/json" } };
+  if (body !== undefined) {
+    request.body = JSON.stringify(body);
+    request.headers = { accept: "application/json", "content-type": "application/json" };
+  }
+  let answer;
+  try {
+    answer = await fetch(`/api${path}`, request);
+  } catch {
+    throw new Problem(0, "unreachable", "The server cannot be reached. Is the network there?");
+  }
+  learnServerTime(Date.parse(answer.headers.get("date") ?? "") + 500);
+  if (!answer.ok) {
+    const problem = await problemOf(answer);
+    if (problem.code === "unauthorized") onSignedOut();
+    throw problem;
+  }
+  try {
+    return await answer.json();
+  } catch {
+    throw new Problem(0, "unreachable", "The connection broke before the answer was complete.");
+  }
+}
+
+/** @param {string} path */
+export const get = (path) => call("GET", path);
+/** @param {string} path @param {object} [body] */
+export const post = (path, body) => call("POST", path, body);
+/** @param {string} path @param {object} body */
+export const patch = (path, body) => call("PATCH", path, body);
+/** @param {string} path */
+export const remove = (path) => call("DELETE", path);
+
+/**
+ * What went wrong, for a person.
+ * @param {unknown} error
+ */
+export function sentence(error) {
+  return error instanceof Error ? error.message : String(error);
+}

@@ -1,0 +1,101 @@
+// main.js: which page is shown to whom.
+import { signal } from "@preact/signals";
+import { render } from "preact";
+import { useEffect } from "preact/hooks";
+import { Dialogs } from "./dialogs.js";
+import { startLive, stopLive } from "./live.js";
+import { DashboardPage } from "./page_dashboard.js";
+import { LoginPage, SignupPage } from "./page_login.js";
+import { Messages, Trouble } from "./parts.js";
+import { address, go, safeNext } from "./router.js";
+import { loadUser, notice, user } from "./session.js";
+import { Banner, ThemeButton, TopBar } from "./shell.js";
+import { html } from "./view.js";
+
+/** @typedef {import("preact").ComponentType<any>} Page */
+
+/**
+ * Pages that are loaded when they are first asked for.
+ * @param {() => Promise<Page>} load
+ * @returns {Page}
+ */
+function later(load) {
+  const page = signal(/** @type {Page|null} */ (null));
+  const problem = signal(/** @type {unknown} */ (null));
+  const start = () => {
+    problem.value = null;
+    // The files of this page are gone when the server was updated meanwhile: then the whole page is loaded anew, once.
+    load().then((loaded) => (page.value = loaded), (error) => (problem.value = error));
+  };
+  return function Later(/** @type {object} */ properties) {
+    useEffect(() => {
+      if (page.peek() === null) start();
+    }, []);
+    if (problem.value) return html`<main id="main" class="wide"><${Trouble} what="This page" problem=${problem.value} retry=${() => location.reload()} /></main>`;
+    return page.value ? html`<${page.value} ...${properties} />` : html`<main id="main" class="wide" aria-busy="true" />`;
+  };
+}
+
+/** @type {{pattern: RegExp, title: string, page: Page, admin?: boolean}[]} */
+const PAGES = [
+  { pattern: /^\/dashboard$/, title: "Instances", page: DashboardPage }
+];
+
+function NotFound() {
+  return html`<main id="main" class="wide" tabindex="-1"><h1>There is no such page</h1><p><a href="/dashboard">To your instances</a></p></main>`;
+}
+
+/** For those who are signed in. */
+function Inside() {
+  const { path } = address.value;
+  const entry = PAGES.find(({ pattern, admin }) => pattern.test(path) && (!admin || user.value?.is_admin));
+  const id = user.value?.id ?? "";
+  const title = entry?.title ?? "Not found";
+  useEffect(() => {
+    startLive(id);
+    return stopLive;
+  }, [id]);
+  useEffect(() => {
+    document.title = `${title} · Bore`;
+    document.querySelector("main")?.focus({ preventScroll: true });
+  }, [path]);
+  return html`<${TopBar} /><${Banner} /><${entry?.page ?? NotFound} key=${path} match=${entry?.pattern.exec(path)} /><${Dialogs} />`;
+}
+
+function Unreachable() {
+  return html`<main id="main" class="entrance"><h1>The server cannot be reached</h1><p class="lead">This page tries again by itself.</p>
+    <button type="button" class="primary" onClick=${loadUser}>Try now</button></main>`;
+}
+
+/** For everybody. */
+function Outside() {
+  const isSignup = address.value.path === "/signup";
+  useEffect(() => {
+    document.title = `${isSignup ? "Create an account" : "Sign in"} · Bore`;
+  }, [isSignup]);
+  return html`<div class="corner"><${ThemeButton} /></div>${isSignup ? html`<${SignupPage} />` : html`<${LoginPage} />`}`;
+}
+
+function App() {
+  const { path, query } = address.value;
+  const isOutside = path === "/login" || path === "/signup";
+  const isSignedIn = Boolean(user.value);
+  useEffect(() => {
+    if (isSignedIn && (isOutside || path === "/")) go(safeNext(query.get("next")), { replace: true });
+  }, [isSignedIn, path]);
+  useEffect(() => {
+    if (user.value !== undefined || notice.value !== "unreachable") return undefined;
+    const timer = setInterval(loadUser, 3000);
+    return () => clearInterval(timer);
+  }, [notice.value, user.value]);
+  let page = null;
+  if (user.value === undefined && notice.value === "unreachable") page = html`<${Unreachable} />`;
+  else if (isSignedIn && !isOutside && path !== "/") page = html`<${Inside} />`;
+  else if (user.value === null || (user.value === undefined && isOutside)) page = html`<${Outside} />`;
+  return html`${page}<${Messages} />`;
+}
+
+void loadUser();
+render(html`<${App} />`, /** @type {HTMLElement} */ (document.getElementById("app")));
+
+export { later };
