@@ -153,25 +153,33 @@ const struct method methods[] = {
 #define METHOD(NAME, request, lane, reply, idempotent) \
     { MSG_##NAME, lane, &request##_descriptor, &reply##_descriptor, idempotent },
 #include "proto/methods.def"
-#undef METHOD
     { .request_id = 0 },
 };
 
 enum method_index {
 #define METHOD(NAME, request, lane, reply, idempotent) METHOD_INDEX_##NAME,
 #include "proto/methods.def"
-#undef METHOD
 };
 
 static const struct method *const method_of_id[] = {
 #define METHOD(NAME, request, lane, reply, idempotent) [MSG_##NAME] = &methods[METHOD_INDEX_##NAME],
 #include "proto/methods.def"
-#undef METHOD
 };
 
 const struct method *method_find(int request_id) {
     if (request_id < 0 || (size_t)request_id >= sizeof(method_of_id) / sizeof(method_of_id[0])) return NULL;
     return method_of_id[request_id];
+}
+
+bool lane_is_batched(const char *lane) {
+    static const char *const lanes[] = {
+#define BATCHED_LANE(lane) lane,
+#include "proto/methods.def"
+    };
+    for (size_t i = 0; i < sizeof(lanes) / sizeof(lanes[0]); i++) {
+        if (strcmp(lanes[i], lane) == 0) return true;
+    }
+    return false;
 }
 
 static const struct error_info errors[] = {

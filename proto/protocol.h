@@ -104,5 +104,7 @@ struct method {
 const struct method *method_find(int request_id);
 /* Ends with a request_id of 0. */
 extern const struct method methods[];
+/* Whether the lane's workers answer what waits there together, so that it is best sent in one batch. */
+bool lane_is_batched(const char *lane);
 
 #endif

@@ -2,8 +2,8 @@
  * bus.c: the sockets and the loop.
  *
  * A socket's descriptor in libzmq says only that something may have changed, and only once; so a channel is looked at
- * when its descriptor was readable or something was sent on it, and until it is empty. The loop sleeps when no channel
- * is to be looked at, until the router's next deadline. Nothing in it waits for a peer.
+ * when its descriptor was readable or something was sent on it, and until it is empty. The loop asks the kernel and
+ * sleeps when no channel is to be looked at, until the router's next deadline. Nothing in it waits for a peer.
  * Emits COUNTERS on `counters.bus` once a second.
  */
 #include "services/bus/bus.h"
@@ -28,7 +28,7 @@
 #include "services/lib/counters.h"
 
 enum { CALLERS, WORKERS, PUBLISH, SUBSCRIBE, MONITOR, ZAP, CHANNELS };
-enum { RECEIVE_MOST = 64, COUNTERS_MS = 1000, DRAIN_MS = 2000 };
+enum { RECEIVE_MOST = 64, UNPOLLED_MOST = 16, COUNTERS_MS = 1000, DRAIN_MS = 2000 };
 
 struct channel {
     void *socket; /* NULL: not used */
@@ -44,6 +44,7 @@ struct bus {
     int lock;
     int instance;
     int64_t next_counters_ms;
+    int unpolled;    /* turns since the kernel was asked */
     int64_t stop_ms; /* 0: serving; else when to end at the latest */
 };
 
@@ -208,17 +209,27 @@ static void publish_counters(struct bus *self, int64_t now_ms) {
     self->channels[SUBSCRIBE].look = true;
 }
 
-/* Waits until a channel may have something, or it is time for something. */
+static bool has_work(const struct bus *self) {
+    for (int i = 0; i < CHANNELS; i++) {
+        if (self->channels[i].look) return true;
+    }
+    return false;
+}
+
+/* Waits until a channel may have something, or it is time for something. While there is work anyway, it does not ask
+ * every time. */
 static void wait_for_work(struct bus *self, int stop_fd, int64_t now_ms) {
     struct pollfd items[CHANNELS + 1];
+    bool is_busy = has_work(self);
+    if (is_busy && ++self->unpolled < UNPOLLED_MOST) return;
+    self->unpolled = 0;
     int64_t until_ms = router_next_ms(self->router);
     if (self->next_counters_ms < until_ms) until_ms = self->next_counters_ms;
-    int64_t wait_ms = until_ms > now_ms ? until_ms - now_ms : 0;
+    int64_t wait_ms = until_ms > now_ms && !is_busy ? until_ms - now_ms : 0;
     for (int i = 0; i < CHANNELS; i++) {
         const struct channel *channel = &self->channels[i];
         bool is_used = channel->socket != NULL && !(i == CALLERS && self->stop_ms != 0);
         items[i] = (struct pollfd){ .fd = is_used ? channel->descriptor : -1, .events = POLLIN };
-        if (channel->look) wait_ms = 0;
     }
     items[CHANNELS] = (struct pollfd){ .fd = self->stop_ms == 0 ? stop_fd : -1, .events = POLLIN };
     if (poll(items, CHANNELS + 1, (int)wait_ms) <= 0) return;

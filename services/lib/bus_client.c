@@ -61,7 +61,8 @@ struct bus_client *bus_client_new(const char *url, const char *curve_directory) 
     find_counters(self);
     calls_init(self);
     self->url = xstrdup(url);
-    self->now_ms = self->lost_ms = clock_monotonic_ms();
+    self->now_us = clock_monotonic_us();
+    self->now_ms = self->lost_ms = self->now_us / 1000;
     self->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     self->keys = bus_keys_load(curve_directory, false);
     int error = self->keys == NULL && errno != 0 ? -errno : 0;
@@ -77,10 +78,6 @@ struct bus_client *bus_client_new(const char *url, const char *curve_directory) 
     return NULL;
 }
 
-static void wake(struct bus_client *self) {
-    if (atomic_load(&self->sleeping)) (void)!eventfd_write(self->wake_fd, 1);
-}
-
 void bus_client_free(struct bus_client *self) {
     if (self == NULL) return;
     atomic_store(&self->stopping, true);
@@ -90,12 +87,15 @@ void bus_client_free(struct bus_client *self) {
     release(self);
 }
 
+/* A call of a lane that is held back would wake the thread for nothing. */
 static void put(struct bus_client *self, struct item *item) {
+    bool is_call = item->kind == ITEM_CALL;
+    uint64_t lane = is_call ? lane_bit(((const struct call *)item)->method->lane) : 0;
     struct item *head = atomic_load_explicit(&self->inbox, memory_order_relaxed);
     do {
         item->next = head;
     } while (!atomic_compare_exchange_weak(&self->inbox, &head, item));
-    wake(self);
+    if (atomic_load(&self->sleeping) && (atomic_load(&self->held) & lane) == 0) (void)!eventfd_write(self->wake_fd, 1);
 }
 
 /* --- calls ----------------------------------------------------------------------------------------------------------

@@ -1,8 +1,11 @@
 /*
  * bus_client_calls.c: calls in the client thread: lanes, batches, correlations, replies, deadlines, the one retry.
  *
- * What waits in a lane goes out at once. A batch is an eighth of what waits, but at least 8 requests: few enough that a
- * single process spreads its calls over all workers of a lane, enough that the bus's work for a batch is shared.
+ * What waits in a lane goes out at once, unless CLIENT_FLIGHTS batches of it are under way of which nothing is answered
+ * yet: then it waits for the first answer, CLIENT_FLIGHT_US at most. Under load this makes few large batches, each of
+ * which wakes a dozen threads on its way, instead of many small ones; a lane whose answers take long is not slowed.
+ * A batch is an eighth of what waits, but at least 8 requests: few enough that a single process spreads its calls over
+ * all workers of a lane, enough that the work for a batch is shared. In a lane that batches it is all that waits.
  * A correlation is a slot's number and a running number above it, so a late reply can never meet a later call.
  */
 #include <assert.h>
@@ -102,6 +105,7 @@ static struct client_lane *find_lane(struct bus_client *self, const char *name) 
     }
     if (self->lane_count == CLIENT_LANES_MAX) return NULL;
     self->lanes[self->lane_count].name = name;
+    self->lanes[self->lane_count].is_batched = lane_is_batched(name);
     return &self->lanes[self->lane_count++];
 }
 
@@ -131,7 +135,46 @@ void calls_on_timer(void *client, struct timer_entry *entry) {
 /* --- sending --------------------------------------------------------------------------------------------------------
  */
 
+/* When it no longer is held back; INT64_MIN when it is not. */
+static int64_t held_until_us(const struct client_lane *lane) {
+    int64_t oldest_us = INT64_MAX;
+    for (size_t i = 0; i < CLIENT_FLIGHTS; i++) {
+        const struct flight *flight = &lane->flights[i];
+        if (flight->batch == 0) return INT64_MIN;
+        if (flight->sent_us < oldest_us) oldest_us = flight->sent_us;
+    }
+    return oldest_us + CLIENT_FLIGHT_US;
+}
+
+uint64_t calls_held(struct bus_client *self, int64_t *ret_until_us) {
+    uint64_t held = 0;
+    *ret_until_us = INT64_MAX;
+    for (size_t i = 0; i < self->lane_count; i++) {
+        int64_t until_us = held_until_us(&self->lanes[i]);
+        if (until_us <= self->now_us) continue;
+        held |= lane_bit(self->lanes[i].name);
+        if (until_us < *ret_until_us) *ret_until_us = until_us;
+    }
+    return held;
+}
+
+/* The newest batch takes the oldest one's place. */
+static void flight_begin(struct bus_client *self, struct client_lane *lane) {
+    struct flight *place = &lane->flights[0];
+    for (size_t i = 1; i < CLIENT_FLIGHTS; i++) {
+        if (lane->flights[i].batch < place->batch) place = &lane->flights[i];
+    }
+    *place = (struct flight){ self->batches, self->now_us };
+}
+
+static void flight_end(struct client_lane *lane, uint64_t batch) {
+    for (size_t i = 0; i < CLIENT_FLIGHTS; i++) {
+        if (lane->flights[i].batch == batch) lane->flights[i].batch = 0;
+    }
+}
+
 static size_t batch_limit(const struct client_lane *lane) {
+    if (lane->is_batched) return BUS_BATCH_MAX;
     size_t limit = lane->count / CLIENT_BATCH_SHARES;
     if (limit < CLIENT_BATCH_MIN) return CLIENT_BATCH_MIN;
     return limit < BUS_BATCH_MAX ? limit : BUS_BATCH_MAX;
@@ -146,11 +189,13 @@ static void free_frame(void *data, void *hint) {
 static size_t encode_batch(struct bus_client *self, struct client_lane *lane, struct strbuf *frame) {
     struct bus_request requests[BUS_BATCH_MAX];
     size_t limit = batch_limit(lane), count = 0, bytes = 0;
+    self->batches++;
     for (struct call *call = lane->first; call != NULL && count < limit; call = call->next) {
         if (count > 0 && bytes + call->body_size > CLIENT_BATCH_BYTES_MAX) break;
         bytes += call->body_size;
         int64_t budget_ms = call->deadline_ms - self->now_ms;
         take_correlation(self, call);
+        call->batch = self->batches;
         requests[count++] = (struct bus_request){
             .correlation = call->correlation,
             .method = call->method->request_id,
@@ -196,6 +241,7 @@ static bool send_batch(struct bus_client *self, struct client_lane *lane) {
     zmq_msg_init_data(&frame, strbuf_detach(&text), size, free_frame, NULL);
     bool sent = zmq_msg_send(&frame, self->requests, ZMQ_DONTWAIT) >= 0;
     if (!sent) zmq_msg_close(&frame);
+    if (sent) flight_begin(self, lane);
     settle_batch(self, lane, count, sent, 0);
     return sent;
 }
@@ -204,8 +250,10 @@ void calls_flush(struct bus_client *self) {
     if (self->waiting == 0 || !self->connected) return;
     self->blocked = false;
     for (size_t i = 0; i < self->lane_count && !self->blocked; i++) {
-        while (self->lanes[i].count > 0 && !self->blocked)
-            self->blocked = !send_batch(self, &self->lanes[i]);
+        struct client_lane *lane = &self->lanes[i];
+        if (held_until_us(lane) > self->now_us) continue;
+        while (lane->count > 0 && !self->blocked)
+            self->blocked = !send_batch(self, lane);
     }
 }
 
@@ -219,6 +267,7 @@ static void on_answer(struct bus_client *self, const struct envelope_reply *repl
         return;
     }
     int result = reply->code == 0 ? 0 : -1000 - reply->code;
+    flight_end(call->lane, call->batch);
     forget_correlation(self, call);
     if (result == ERR_UNAVAILABLE && retry(self, call)) return;
     zmq_msg_copy(&call->reply, frame);

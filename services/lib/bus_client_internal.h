@@ -30,7 +30,9 @@ enum {
     CLIENT_BATCH_BYTES_MAX = 1024 * 1024, /* bodies in one batch, unless it is a single one */
     CLIENT_BATCH_MIN = 8,
     CLIENT_BATCH_SHARES = 8,
-    CLIENT_HOLD_MS = 3000, /* how long calls wait for a bus that is away */
+    CLIENT_FLIGHTS = 2,      /* batches of one lane under way before the next one waits */
+    CLIENT_FLIGHT_US = 1000, /* but no longer than this: a slow answer delays nobody */
+    CLIENT_HOLD_MS = 3000,   /* how long calls wait for a bus that is away */
 };
 
 enum item_kind { ITEM_CALL, ITEM_PUBLICATION, ITEM_SUBSCRIPTION, ITEM_UNSUBSCRIPTION };
@@ -54,6 +56,7 @@ struct call {
     int64_t deadline_ms;
     struct timer_entry timer;
     int64_t correlation; /* while sent, else 0 */
+    uint64_t batch;      /* the one it was last sent in */
     bool retried;
     /* the outcome: 0 or an ERR_ code, and the body inside the message that brought it */
     int result;
@@ -85,11 +88,19 @@ struct unsubscription {
     sem_t done;
 };
 
-/* Calls of one lane that are not yet sent. */
+/* A batch that is under way and of which no call was answered yet. */
+struct flight {
+    uint64_t batch; /* 0: none */
+    int64_t sent_us;
+};
+
+/* Calls of one lane that are not yet sent, and what holds them back. */
 struct client_lane {
     const char *name;
+    bool is_batched;
     struct call *first, *last;
     size_t count;
+    struct flight flights[CLIENT_FLIGHTS];
 };
 
 struct bus_client {
@@ -106,6 +117,7 @@ struct bus_client {
     /* shared with other threads */
     _Atomic(struct item *) inbox; /* newest first */
     atomic_bool sleeping;
+    _Atomic uint64_t held; /* while sleeping: bits (lane_bit) of lanes whose calls need not wake the thread */
     atomic_bool stopping;
     _Atomic uint64_t pending;
     _Atomic uint64_t publications, publication_bytes; /* in the inbox */
@@ -121,7 +133,7 @@ struct bus_client {
     bool connected;
     bool blocked;    /* the DEALER takes nothing more for now */
     int64_t lost_ms; /* when the connection was lost, or the start */
-    int64_t now_ms;
+    int64_t now_us, now_ms;
     int64_t refusal_logged_ms;
     int64_t reopen_ms;    /* when to try again, while there is no DEALER */
     uint64_t connections; /* so far begun */
@@ -130,6 +142,7 @@ struct bus_client {
     struct client_lane lanes[CLIENT_LANES_MAX];
     struct timer_wheel wheel;
     uint64_t sequence; /* of correlations */
+    uint64_t batches;  /* so far sent */
     size_t free_count;
     uint16_t free_slots[BUS_CLIENT_PENDING_MAX];
     struct call *slots[BUS_CLIENT_PENDING_MAX]; /* sent calls by the low bits of their correlation */
@@ -137,6 +150,12 @@ struct bus_client {
     size_t subscribed;
     struct reply_envelope envelope; /* scratch */
 };
+
+/* A lane's bit by its name's address, which methods share: a collision costs at most a wake too few, which the end of
+ * the holding makes good. */
+static inline uint64_t lane_bit(const char *name) {
+    return UINT64_C(1) << ((uintptr_t)name * UINT64_C(0x9e3779b97f4a7c15) >> 58);
+}
 
 /* Adds to a counter of the client and to the process's. */
 #define CLIENT_COUNT(self, what, amount)                                                               \
@@ -157,8 +176,11 @@ void bus_client_clear_inbox(struct bus_client *self);
 void calls_init(struct bus_client *self);
 /* A new call: into its lane, or ended at once. */
 void calls_add(struct bus_client *self, struct call *call);
-/* Sends what waits. */
+/* Sends what waits and is not held back. */
 void calls_flush(struct bus_client *self);
+/* The lanes that are held back now, and when the first of them no longer is (clock_monotonic_us; INT64_MAX for never).
+ */
+uint64_t calls_held(struct bus_client *self, int64_t *ret_until_us);
 void calls_on_reply(struct bus_client *self, zmq_msg_t *frame);
 /* The connection is lost: what was sent gets no answer. */
 void calls_on_lost(struct bus_client *self);

@@ -269,16 +269,22 @@ static int descriptor_of(void *socket) {
     return descriptor;
 }
 
-/* Milliseconds until something is due, -1 for never. */
-static int wait_ms(struct bus_client *self) {
+/* When something is due, clock_monotonic_ms; INT64_MAX for never. */
+static int64_t due_ms(struct bus_client *self) {
     int64_t until_ms = timer_wheel_next_ms(&self->wheel);
     if (self->waiting > 0 && !self->connected && self->lost_ms + CLIENT_HOLD_MS < until_ms)
         until_ms = self->lost_ms + CLIENT_HOLD_MS;
     if (self->waiting > 0 && self->blocked && self->now_ms + BLOCKED_RETRY_MS < until_ms)
         until_ms = self->now_ms + BLOCKED_RETRY_MS;
     if (self->requests == NULL && self->reopen_ms < until_ms) until_ms = self->reopen_ms;
-    if (until_ms == INT64_MAX) return -1;
-    return until_ms > self->now_ms ? (int)(until_ms - self->now_ms) : 0;
+    return until_ms;
+}
+
+/* When to wake, and which lanes' calls will not do it. */
+static int64_t plan_sleep(struct bus_client *self) {
+    int64_t until_us, until_ms = due_ms(self);
+    atomic_store(&self->held, calls_held(self, &until_us));
+    return until_ms < until_us / 1000 ? until_ms * 1000 : until_us;
 }
 
 static void sleep_until_work(struct bus_client *self) {
@@ -288,9 +294,12 @@ static void sleep_until_work(struct bus_client *self) {
         { .fd = descriptor_of(self->monitor), .events = POLLIN },
         { .fd = descriptor_of(self->subscriber), .events = POLLIN },
     };
+    int64_t until_us = plan_sleep(self);
+    int64_t wait_us = until_us > self->now_us ? until_us - self->now_us : 0;
+    struct timespec wait = { .tv_sec = wait_us / 1000000, .tv_nsec = wait_us % 1000000 * 1000 };
     atomic_store(&self->sleeping, true);
     bool nothing_new = atomic_load(&self->inbox) == NULL && !atomic_load(&self->stopping);
-    if (nothing_new) poll(items, ARRAY_SIZE(items), wait_ms(self));
+    if (nothing_new) ppoll(items, ARRAY_SIZE(items), until_us == INT64_MAX ? NULL : &wait, NULL);
     atomic_store(&self->sleeping, false);
     eventfd_t count;
     if (items[0].revents != 0) (void)!eventfd_read(self->wake_fd, &count);
@@ -306,7 +315,8 @@ static bool repeat(struct bus_client *self, bool (*receive_one)(struct bus_clien
 /* One pass over everything. False when nothing was there to do. Receiving comes last, because libzmq may notice an
  * arrival while it sends, and then the descriptor tells nothing any more. */
 static bool turn(struct bus_client *self) {
-    self->now_ms = clock_monotonic_ms();
+    self->now_us = clock_monotonic_us();
+    self->now_ms = self->now_us / 1000;
     bool any = atomic_load_explicit(&self->inbox, memory_order_relaxed) != NULL;
     if (self->requests == NULL && self->now_ms >= self->reopen_ms) reopen_requests(self);
     serve_inbox(self);

@@ -309,7 +309,7 @@ static void test_too_many_calls(void **state) {
         overloaded += callers[i].last_error == ERR_OVERLOADED;
         if (callers[i].last_error != ERR_OVERLOADED) assert_int_equal(callers[i].last_error, ERR_TIMEOUT);
     }
-    assert_in_range(overloaded, 8, 24);
+    assert_in_range(overloaded, 8, 31); /* the queue takes 16, or no more than 9 when the next batch has 8 */
     bus_worker_free(worker);
 }
 
