@@ -39,6 +39,7 @@ struct gateway {
     struct openapi *openapi;
     const char *edge_secret;
     const char *internal_api_key;
+    const char *internal_api_key_previous; /* accepted as well; "" or NULL: none */
     int threads;
     int64_t started_ms; /* clock_monotonic_ms */
     atomic_bool is_stopping;

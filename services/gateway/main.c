@@ -75,6 +75,7 @@ static int gateway_start(struct gateway *self) {
     self->started_ms = clock_monotonic_ms();
     self->edge_secret = config.edge_secret;
     self->internal_api_key = config.internal_api_key;
+    self->internal_api_key_previous = config.internal_api_key_previous;
     self->threads = (int)config.gateway_threads;
     _cleanup_free_ char *complaint = NULL;
     self->router = router_new(routes, &complaint);
@@ -87,6 +88,7 @@ static int gateway_start(struct gateway *self) {
     self->pages = pages_new(config.web_dir);
     if (pages_count(self->pages) == 0) log_warning("WEB_DIR %s has no pages", config.web_dir);
     self->tokens = token_cache_new(config.jwt_secret, TOKENS_CACHED);
+    token_cache_accept(self->tokens, config.jwt_secret_previous);
     return start_bus(self);
 }
 

@@ -99,11 +99,20 @@ static int require_secret(const char *name, const char *secret, size_t minimum) 
     return -EINVAL;
 }
 
+/* A key that was replaced guards as much as the present one, as long as it is accepted. */
+static int check_previous(const char *name, const char *secret, size_t minimum) {
+    return secret && *secret ? require_secret(name, secret, minimum) : 0;
+}
+
 static int check_secrets(enum config_process process) {
     int error = 0;
     if (process & (GATEWAY | STREAM | AUTH)) error = require_secret("JWT_SECRET", config.jwt_secret, JWT_SECRET_MIN);
     if (!error && (process & GATEWAY))
         error = require_secret("INTERNAL_API_KEY", config.internal_api_key, INTERNAL_API_KEY_MIN);
+    if (!error && (process & (GATEWAY | STREAM)))
+        error = check_previous("JWT_SECRET_PREVIOUS", config.jwt_secret_previous, JWT_SECRET_MIN);
+    if (!error && (process & GATEWAY))
+        error = check_previous("INTERNAL_API_KEY_PREVIOUS", config.internal_api_key_previous, INTERNAL_API_KEY_MIN);
     if (!error && (process & DATABASE) && config.db_password && *config.db_password) {
         const char *weakness = config_secret_weakness(config.db_password, DB_PASSWORD_MIN);
         if (weakness) log_warning("DB_PASSWORD %s; choose a stronger one", weakness);

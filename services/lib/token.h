@@ -29,6 +29,8 @@ int token_verify(const char *secret, const char *token, int64_t now, struct toke
 struct token_cache;
 struct token_cache *token_cache_new(const char *secret, size_t capacity);
 void token_cache_free(struct token_cache *self);
+/* Accepts tokens made with a former secret as well; "" or NULL: none. Before threads use the cache. */
+void token_cache_accept(struct token_cache *self, const char *previous_secret);
 int token_cache_verify(struct token_cache *self, const char *token, struct token_claims *ret_claims);
 
 #endif

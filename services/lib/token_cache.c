@@ -31,9 +31,17 @@ struct shard {
 
 struct token_cache {
     char *secret;
-    size_t sets; /* in each shard */
+    char *previous_secret; /* NULL: none */
+    size_t sets;           /* in each shard */
     struct shard shards[SHARDS];
 };
+
+/* A secret's end. */
+static void forget(char **text) {
+    if (*text) memory_wipe(*text, strlen(*text));
+    free(*text);
+    *text = NULL;
+}
 
 struct token_cache *token_cache_new(const char *secret, size_t capacity) {
     struct token_cache *self = xcalloc(1, sizeof *self);
@@ -46,6 +54,11 @@ struct token_cache *token_cache_new(const char *secret, size_t capacity) {
         self->shards[i].entries = xcalloc(self->sets * WAYS, sizeof(struct entry *));
     }
     return self;
+}
+
+void token_cache_accept(struct token_cache *self, const char *previous_secret) {
+    forget(&self->previous_secret);
+    if (previous_secret && *previous_secret) self->previous_secret = xstrdup(previous_secret);
 }
 
 static void entry_free(struct entry *self) {
@@ -62,8 +75,8 @@ void token_cache_free(struct token_cache *self) {
         free(self->shards[i].entries);
         pthread_mutex_destroy(&self->shards[i].mutex);
     }
-    memory_wipe(self->secret, strlen(self->secret));
-    free(self->secret);
+    forget(&self->secret);
+    forget(&self->previous_secret);
     free(self);
 }
 
@@ -129,6 +142,7 @@ int token_cache_verify(struct token_cache *self, const char *token, struct token
     if (result != -ENOENT) return result;
     struct token_claims claims;
     result = token_verify(self->secret, token, now, &claims);
+    if (result == -EINVAL && self->previous_secret) result = token_verify(self->previous_secret, token, now, &claims);
     if (result) return result;
     size_t size = strlen(token) + 1;
     struct entry *fresh = xmalloc(sizeof *fresh + size);

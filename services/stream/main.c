@@ -89,6 +89,7 @@ static int run(struct bus_client *bus) {
     char address[100];
     struct server_options options = { .address = address,
         .jwt_secret = config.jwt_secret,
+        .jwt_secret_previous = config.jwt_secret_previous,
         .allowed_origins = config.allowed_origins,
         .hub = { .queue_bytes = (size_t)config.stream_queue_bytes,
             .most = (unsigned)config.stream_max,

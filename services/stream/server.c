@@ -214,6 +214,7 @@ struct server *server_new(const struct server_options *options) {
     self->hub = hub_new(&options->hub);
     self->recent = recent_new(RECENT_EVENTS, RECENT_BYTES);
     self->tokens = token_cache_new(options->jwt_secret, TOKENS_CACHED);
+    token_cache_accept(self->tokens, options->jwt_secret_previous);
     self->inbox = inbox_new(server_wake, self);
     self->active_sse = counter_get(GAUGE, "bore_active_sse_connections", "");
     self->opened_sse = counter_get(COUNTER, "bore_sse_connections_total", "");

@@ -42,7 +42,8 @@ struct server_options {
     const char *address; /* copied */
     int port;
     const char *jwt_secret;
-    const char *allowed_origins; /* borrowed */
+    const char *jwt_secret_previous; /* tokens made with it are accepted too; "" or NULL: none */
+    const char *allowed_origins;     /* borrowed */
     struct hub_options hub;
 };
 

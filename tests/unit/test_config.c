@@ -43,8 +43,9 @@ static int load(enum config_process process, const char *argument) {
 static int reset(void **state) {
     (void)state;
     config_release();
-    static const char *const names[] = { "JWT_SECRET", "INTERNAL_API_KEY", "DB_PASSWORD", "DB_POOL_SIZE",
-        "BORE_INSTANCE", "IDLE_TIMEOUT_SECONDS", "SIGNUP", "PRO_SELF_SERVICE" };
+    static const char *const names[] = { "JWT_SECRET", "JWT_SECRET_PREVIOUS", "INTERNAL_API_KEY",
+        "INTERNAL_API_KEY_PREVIOUS", "DB_PASSWORD", "DB_POOL_SIZE", "BORE_INSTANCE", "IDLE_TIMEOUT_SECONDS", "SIGNUP",
+        "PRO_SELF_SERVICE" };
     for (size_t i = 0; i < ARRAY_SIZE(names); i++)
         unsetenv(names[i]);
     setenv("JWT_SECRET", good_secret, 1);
@@ -107,6 +108,21 @@ static void test_weak_internal_key_is_refused(void **state) {
     assert_int_equal(load(STREAM, NULL), 0);
 }
 
+/* A former key may be absent; while it is accepted it guards as much as the present one. */
+static void test_weak_former_keys_are_refused(void **state) {
+    (void)state;
+    setenv("JWT_SECRET_PREVIOUS", "k7Gq2vX9", 1);
+    assert_int_equal(load(GATEWAY, NULL), -EINVAL);
+    assert_int_equal(load(STREAM, NULL), -EINVAL);
+    assert_non_null(strstr(output, "JWT_SECRET_PREVIOUS is shorter"));
+    setenv("JWT_SECRET_PREVIOUS", good_secret, 1);
+    setenv("INTERNAL_API_KEY_PREVIOUS", "1111111111111111", 1);
+    assert_int_equal(load(STREAM, NULL), 0);
+    config_release();
+    assert_int_equal(load(GATEWAY, NULL), -EINVAL);
+    assert_non_null(strstr(output, "INTERNAL_API_KEY_PREVIOUS repeats"));
+}
+
 static void test_weak_database_password_is_warned_about(void **state) {
     (void)state;
     setenv("DB_PASSWORD", "postgres", 1);
@@ -148,6 +164,7 @@ int main(void) {
         cmocka_unit_test_setup(test_help_shows_own_settings, reset),
         cmocka_unit_test_setup(test_weak_secrets_are_refused, reset),
         cmocka_unit_test_setup(test_weak_internal_key_is_refused, reset),
+        cmocka_unit_test_setup(test_weak_former_keys_are_refused, reset),
         cmocka_unit_test_setup(test_weak_database_password_is_warned_about, reset),
         cmocka_unit_test_setup(test_text_of_a_setting, reset),
     };

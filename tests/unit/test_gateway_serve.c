@@ -294,6 +294,7 @@ static void test_bore_servers(void **state) {
     static const char *const wrong[] = { NULL, "", "internal", "internal keyx", "Internal key" };
     for (size_t i = 0; i < ARRAY_SIZE(wrong); i++) {
         headers.internal_api_key = wrong[i];
+        gateway.internal_api_key_previous = i % 2 ? "" : "former key";
         assert_int_equal(serve("POST /api/internal/tunnel/end", &headers, "{\"session_id\":\"s\"}"), 401);
         assert_error("unauthorized");
     }
@@ -303,6 +304,15 @@ static void test_bore_servers(void **state) {
     _cleanup_free_ char *authorization = xasprintf("Bearer %s", token);
     headers = (struct headers){ .authorization = authorization };
     assert_int_equal(serve("POST /api/internal/tunnel/end", &headers, "{\"session_id\":\"s\"}"), 401);
+
+    /* two keys while bore-servers change over, one afterwards */
+    headers = (struct headers){ .internal_api_key = "former key" };
+    gateway.internal_api_key_previous = NULL;
+    assert_int_equal(serve("POST /api/internal/tunnel/end", &headers, "{\"session_id\":\"s\"}"), 401);
+    gateway.internal_api_key_previous = "former key";
+    assert_int_equal(serve("POST /api/internal/tunnel/end", &headers, "{\"session_id\":\"s\"}"), 200);
+    headers.internal_api_key = "internal key";
+    assert_int_equal(serve("POST /api/internal/tunnel/end", &headers, "{\"session_id\":\"s\"}"), 200);
 }
 
 static void test_the_cookie(void **state) {

@@ -249,6 +249,33 @@ static void test_cache(void **state) {
     token_cache_free(cache);
 }
 
+/* While a key is replaced, tokens of both are good; of a third never; and afterwards the former one's are not. */
+static void test_cache_accepts_former_secret(void **state) {
+    (void)state;
+    static const char fresh[] = "b7f0c1d2e3a4958677685940312233445566";
+    _cleanup_free_ char *old_token = issue_for(1, 1000);
+    _cleanup_free_ char *expired = issue_for(2, -1);
+    struct token_claims claims = sample();
+    claims.expires_at = clock_wall_ms() / 1000 + 1000;
+    _cleanup_free_ char *new_token = token_issue(fresh, &claims);
+    _cleanup_free_ char *foreign = token_issue("00112233445566778899aabbccddeeff0011", &claims);
+    struct token_claims found;
+
+    struct token_cache *cache = token_cache_new(fresh, 32);
+    assert_int_equal(token_cache_verify(cache, old_token, &found), -EINVAL);
+    token_cache_accept(cache, "");
+    assert_int_equal(token_cache_verify(cache, old_token, &found), -EINVAL);
+    token_cache_accept(cache, secret);
+    for (int repeat = 0; repeat < 2; repeat++) {
+        assert_int_equal(token_cache_verify(cache, old_token, &found), 0);
+        assert_string_equal(found.session_id, "sess_1");
+        assert_int_equal(token_cache_verify(cache, new_token, &found), 0);
+        assert_int_equal(token_cache_verify(cache, foreign, &found), -EINVAL);
+        assert_int_equal(token_cache_verify(cache, expired, &found), -ETIMEDOUT);
+    }
+    token_cache_free(cache);
+}
+
 static void test_cache_forgets_expired(void **state) {
     (void)state;
     struct token_cache *cache = token_cache_new(secret, 0);
@@ -304,6 +331,7 @@ int main(void) {
         cmocka_unit_test(test_what_is_no_token),
         cmocka_unit_test(test_session_that_cannot_be_issued),
         cmocka_unit_test(test_cache),
+        cmocka_unit_test(test_cache_accepts_former_secret),
         cmocka_unit_test(test_cache_forgets_expired),
         cmocka_unit_test(test_cache_is_shared_by_threads),
     };
