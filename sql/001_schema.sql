@@ -296,26 +296,3 @@ CREATE TABLE bore.health_metrics (
     last_activity     bigint,
     PRIMARY KEY (instance_id, slot)
 ) WITH (fillfactor = 70);
-
-CREATE TABLE bore.alert_history (
-    id          text PRIMARY KEY,
-    instance_id text,
-    user_id     text,
-    alert_type  text NOT NULL CHECK (alert_type IN ('Instance Offline', 'Instance Degraded', 'Instance Idle',
-                                                    'Instance Recovered', 'High Error Rate')),
-    message     text NOT NULL,
-    sent_at     timestamptz NOT NULL DEFAULT clock_timestamp()
-);
-CREATE INDEX alert_history_newest ON bore.alert_history (sent_at DESC, id DESC);
-CREATE INDEX alert_history_instance ON bore.alert_history (instance_id, sent_at DESC);
-
-CREATE TABLE bore.alert_deliveries (
-    alert_id        text NOT NULL REFERENCES bore.alert_history ON DELETE CASCADE,
-    channel         text NOT NULL,
-    state           text NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'delivered', 'failed')),
-    attempts        integer NOT NULL DEFAULT 0,
-    next_attempt_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    last_error      text,
-    PRIMARY KEY (alert_id, channel)
-);
-CREATE INDEX alert_deliveries_due ON bore.alert_deliveries (next_attempt_at) WHERE state = 'pending';

@@ -1,4 +1,4 @@
--- 018_instances.sql: instances as their users make, list and rename them; their history, sessions and alerts.
+-- 018_instances.sql: instances as their users make, list and rename them; their history and sessions.
 --
 -- Locks as in 020: the user's row, then the instance's, the event log's last. Somebody else's instance is none at all.
 -- Lists go newest first, and on from a mark (bore.page_at); a list without a mark and one that is empty are no errors.
@@ -242,7 +242,7 @@ BEGIN
         ORDER BY owned.created_at DESC, owned.id DESC;
 END $$;
 
--- ---- sessions and alerts --------------------------------------------------------------------------------------------
+-- ---- sessions ---------------------------------------------------------------------------------------------------------
 
 CREATE FUNCTION bore.tunnel_session_list(account text, wanted text, most integer, mark text)
     RETURNS TABLE (id text, state text, server_id text, remote_port integer, public_url text, created_at bigint,
@@ -264,31 +264,6 @@ BEGIN
                bore.ms(page.connected_at), bore.ms(page.closed_at), page.close_reason, page.bytes_in, page.bytes_out,
                page.bytes_transferred,
                (SELECT bore.page_mark(last.created_at, last.id) FROM page AS last
-                WHERE last.place = most AND EXISTS (SELECT 1 FROM page AS further WHERE further.place > most))
-        FROM page WHERE page.place <= most ORDER BY page.place;
-END $$;
-
-CREATE FUNCTION bore.instance_alert_list(account text, wanted text, most integer, mark text)
-    RETURNS TABLE (id text, instance_id text, alert_type text, message text, sent_at bigint, deliveries text,
-                   next_cursor text)
-    LANGUAGE plpgsql STABLE AS $$
-#variable_conflict use_column
-DECLARE
-    after record := bore.page_at(mark);
-BEGIN
-    PERFORM bore.own_instance(account, wanted);
-    RETURN QUERY
-        WITH page AS (
-            SELECT told.*, row_number() OVER (ORDER BY told.sent_at DESC, told.id DESC) AS place
-            FROM bore.alert_history AS told
-            WHERE told.instance_id = wanted AND (told.sent_at, told.id) < (after.at, after.id)
-            ORDER BY told.sent_at DESC, told.id DESC LIMIT most + 1)
-        SELECT page.id, page.instance_id, page.alert_type, page.message, bore.ms(page.sent_at),
-               (SELECT coalesce(json_agg(json_build_object('channel', sent.channel, 'state', sent.state,
-                                                           'attempts', sent.attempts, 'last_error', sent.last_error)
-                                         ORDER BY sent.channel), '[]')::text
-                FROM bore.alert_deliveries AS sent WHERE sent.alert_id = page.id),
-               (SELECT bore.page_mark(last.sent_at, last.id) FROM page AS last
                 WHERE last.place = most AND EXISTS (SELECT 1 FROM page AS further WHERE further.place > most))
         FROM page WHERE page.place <= most ORDER BY page.place;
 END $$;

@@ -10,6 +10,7 @@ bus       one
 auth      many
 registry  many
 monitor   many
+alerter   many
 gateway   many
 stream    many
 edge      one

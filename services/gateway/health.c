@@ -29,6 +29,7 @@ static const struct health_part parts[] = {
     { "auth", true, true, MSG_PING_AUTH },
     { "registry", true, true, MSG_PING_REGISTRY },
     { "monitor", true, true, MSG_PING_MONITOR },
+    { "alerter", false, true, MSG_PING_ALERTER },
     { "stream", false, false, 0 },
 };
 

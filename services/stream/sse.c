@@ -59,16 +59,15 @@ static void append_instance(struct strbuf *out, const char *epoch, const struct 
 }
 
 static void append_alert(struct strbuf *out, const char *epoch, const struct event *event) {
+    struct alert_event payload;
+    read_payload(event, &alert_event_descriptor, &payload);
     strbuf_append_text(out, "event: alert\ndata: {");
     append_member(out, "instanceId", event->instance_id);
-    json_t *object = json_loads(event->payload, 0, NULL);
-    const char *name;
-    json_t *value;
-    json_object_foreach(object, name, value) {
-        if (json_is_string(value)) append_member(out, name, json_string_value(value));
-    }
-    json_decref(object);
+    append_member(out, "alertId", payload.alert_id);
+    append_member(out, "alertType", payload.alert_type);
+    append_member(out, "message", payload.message);
     append_tail(out, epoch, event);
+    message_release(&alert_event_descriptor, &payload);
 }
 
 bool sse_is_told(const char *kind) {

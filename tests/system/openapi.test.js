@@ -36,6 +36,7 @@ const ROUTES = `
   GET /api/instances/status-strips
   GET /api/admin/instances
   GET /api/admin/stats
+  GET /api/admin/alerts
   GET /api/admin/users
   POST /api/admin/users/:id/make-admin
   POST /api/admin/users/:id/remove-admin
