@@ -177,8 +177,10 @@ static int record(struct alerts *self, const struct delivery *delivery) {
     begin_call(self);
     if (delivery->verdict.is_delivered) {
         int error = store_delivered(self->db, notice);
-        if (!error) count("bore_alert_deliveries_total", "channel", channel, ",result=\"delivered\"", 1);
-        return error;
+        if (error) return error;
+        log_debug("%s to %s: delivered", notice->alert_id, channel);
+        count("bore_alert_deliveries_total", "channel", channel, ",result=\"delivered\"", 1);
+        return 0;
     }
     int error = store_failed(self->db, notice, &delivery->verdict, random_share(), state, &wait_ms);
     if (error) return error;

@@ -2,10 +2,10 @@
  * test_alerter_sql.c: which changes of status become which alerts and when, one row a case; cooldown, outages, gaps in
  * the log, deliveries and their retries; against a real PostgreSQL whose bore.clock() stands still until it is told.
  *
- * A script is words: an instance's number (left out: 1) and what it becomes: S starting, A active, N online, D degraded,
- * I idle, O offline (its bore-server says so), E error, X inactive (its user says so), M offline (the end of its
- * bore-server), R deleted; +n lets n seconds pass with a step of the alerter in each, ~n without one. What was told is
- * read as "seconds type instance": "3 Offline 1". Settle 3 s, cooldown 300 s, high error rate 5 in 600 s.
+ * A script is words: an instance's number (left out: 1) and what it becomes: S starting, A active, N online, D
+ * degraded, I idle, O offline (its bore-server says so), E error, X inactive (its user says so), M offline (the end of
+ * its bore-server), R deleted; +n lets n seconds pass with a step of the alerter in each, ~n without one. What was told
+ * is read as "seconds type instance": "3 Offline 1". Settle 3 s, cooldown 300 s, high error rate 5 in 600 s.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -25,7 +25,7 @@
 
 enum { INSTANCES = 14 };
 
-#define STEP(channels)                                                                                      \
+#define STEP(channels) \
     "SELECT alerts FROM bore.alerter_step('3 seconds', '300 seconds', 5, '600 seconds', '" channels "', 20)"
 
 static struct db *db;
@@ -49,7 +49,8 @@ static int setup_group(void **state) {
         "INSERT INTO bore.status_history (instance_id, status, reason, at) "
         "VALUES (instance, new_status, 'it was so', bore.clock()); "
         "PERFORM bore.append_events(ARRAY [ROW ('status', own.user_id, instance, jsonb_build_object("
-        "'status', new_status, 'previous_status', own.status, 'reason', 'it was so', 'actor', actor, 'server_id', server), "
+        "'status', new_status, 'previous_status', own.status, 'reason', 'it was so', 'actor', actor, 'server_id', "
+        "server), "
         "bore.clock())::bore.new_event]); END $$;");
     return 0;
 }
@@ -102,13 +103,14 @@ static void become(const char *instance, char word) {
     static const struct {
         char word;
         const char *status, *actor, *server;
-    } words[] = { { 'S', "starting", "user", NULL }, { 'A', "active", "server", NULL }, { 'N', "online", "monitor", NULL },
-        { 'D', "degraded", "monitor", NULL }, { 'I', "idle", "monitor", NULL }, { 'O', "offline", "server", "s1" },
-        { 'E', "error", "monitor", NULL }, { 'X', "inactive", "user", NULL }, { 'M', "offline", "monitor", "s1" } };
+    } words[] = { { 'S', "starting", "user", NULL }, { 'A', "active", "server", NULL },
+        { 'N', "online", "monitor", NULL }, { 'D', "degraded", "monitor", NULL }, { 'I', "idle", "monitor", NULL },
+        { 'O', "offline", "server", "s1" }, { 'E', "error", "monitor", NULL }, { 'X', "inactive", "user", NULL },
+        { 'M', "offline", "monitor", "s1" } };
     for (size_t i = 0; i < ARRAY_SIZE(words); i++) {
         if (words[i].word != word) continue;
-        sql_ask(db, "SELECT bore.test_becomes($1, $2, $3, $4)", instance, words[i].status, words[i].actor,
-            words[i].server);
+        sql_ask(
+            db, "SELECT bore.test_becomes($1, $2, $3, $4)", instance, words[i].status, words[i].actor, words[i].server);
         return;
     }
     assert_int_equal(word, 'R');
@@ -121,7 +123,8 @@ static const char *told(void) {
     return sql_ask(db,
         "SELECT coalesce(string_agg(round(extract(epoch FROM sent_at) - $1::numeric) || ' ' || "
         "replace(replace(alert_type, 'Instance ', ''), 'High Error ', '') || ' ' || "
-        "coalesce(name, (SELECT string_agg(child.name, '+' ORDER BY child.name::integer) FROM bore.alert_history AS part "
+        "coalesce(name, (SELECT string_agg(child.name, '+' ORDER BY child.name::integer) FROM bore.alert_history AS "
+        "part "
         "JOIN bore.instances AS child ON child.id = part.instance_id WHERE part_of = told.id), 'gone'), ', ' "
         "ORDER BY sent_at, length(name) NULLS FIRST, name, alert_type), '') "
         "FROM bore.alert_history AS told LEFT JOIN bore.instances AS own ON own.id = told.instance_id "
@@ -277,7 +280,8 @@ static void test_outages(void **state) {
         { "1A 1M +5", "3 Offline 1" },
         /* those that come a moment later are waited for, but not for ever */
         { "1A 2A 3A 1M +1 2M +1 3M +5", "5 Offline 1+2+3" },
-        { "1A 2A 3A 1M +2 2M +2 3M +2 4M +2 5M +2 6M +2 7M +2 8M +2 9M +2 +5", "13 Offline 1+2+3+4+5+6, 19 Offline 7+8+9" },
+        { "1A 2A 3A 1M +2 2M +2 3M +2 4M +2 5M +2 6M +2 7M +2 8M +2 9M +2 +5",
+            "13 Offline 1+2+3+4+5+6, 19 Offline 7+8+9" },
         /* what came back meanwhile is not in it */
         { "1A 2A 3A 1M 2M 3M +1 2A +5", "3 Offline 1+3" },
         { "1A 2A 3A 1M 2M 3M +1 2S +1 2X +5", "3 Offline 1+3" },
@@ -342,8 +346,8 @@ static void test_gap(void **state) {
     play("4A 1N ~1");
     for (int i = 0; i < 5; i++)
         step();
-    assert_string_equal(told(),
-        "3 Offline 1, 3 Degraded 2, 3 Idle 3, 6 Recovered 2, 66 Offline 4, 67 Recovered 1, 67 Recovered 4");
+    assert_string_equal(
+        told(), "3 Offline 1, 3 Degraded 2, 3 Idle 3, 6 Recovered 2, 66 Offline 4, 67 Recovered 1, 67 Recovered 4");
 }
 
 /* More events than one step hears. */
@@ -363,7 +367,8 @@ static void test_one_at_a_time(void **state) {
     sql_run(other, "SET test.clock = '1800000003'");
     sql_run(db, "BEGIN");
     assert_string_equal(sql_ask(db, STEP("{}")), "1");
-    assert_string_equal(sql_ask(other, "SELECT is_mine FROM bore.alerter_step('3 s', '300 s', 5, '600 s', '{}', 20)"), "f");
+    assert_string_equal(
+        sql_ask(other, "SELECT is_mine FROM bore.alerter_step('3 s', '300 s', 5, '600 s', '{}', 20)"), "f");
     sql_run(db, "COMMIT");
     assert_string_equal(sql_ask(other, "SELECT is_mine || ' ' || alerts FROM bore.alerter_step('3 s', '300 s', 5, "
                                        "'600 s', '{}', 20)"),
