@@ -57,7 +57,7 @@ static void transfer_free(struct transfer *self) {
     free(self);
 }
 
-static size_t take_body(char *data, size_t size, size_t count, void *user_data) {
+static size_t take_body(const char *data, size_t size, size_t count, void *user_data) {
     struct transfer *self = user_data;
     size_t bytes = size * count; /* curl: at most 16 KiB */
     size_t room = HTTP_BODY_MAX - self->answer.size;
@@ -66,7 +66,7 @@ static size_t take_body(char *data, size_t size, size_t count, void *user_data) 
     return self->is_cut ? 0 : bytes;
 }
 
-static size_t take_header(char *data, size_t size, size_t count, void *user_data) {
+static size_t take_header(const char *data, size_t size, size_t count, void *user_data) {
     struct transfer *self = user_data;
     (void)data;
     self->headers_size += size * count;
