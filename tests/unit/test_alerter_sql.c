@@ -123,9 +123,10 @@ static const char *told(void) {
     return sql_ask(db,
         "SELECT coalesce(string_agg(round(extract(epoch FROM sent_at) - $1::numeric) || ' ' || "
         "replace(replace(alert_type, 'Instance ', ''), 'High Error ', '') || ' ' || "
-        "coalesce(name, (SELECT string_agg(child.name, '+' ORDER BY child.name::integer) FROM bore.alert_history AS "
+        "coalesce(name, (SELECT string_agg(coalesce(child.name, 'gone'), '+' ORDER BY length(child.name), child.name) "
+        "FROM bore.alert_history AS "
         "part "
-        "JOIN bore.instances AS child ON child.id = part.instance_id WHERE part_of = told.id), 'gone'), ', ' "
+        "LEFT JOIN bore.instances AS child ON child.id = part.instance_id WHERE part_of = told.id), 'gone'), ', ' "
         "ORDER BY sent_at, length(name) NULLS FIRST, name, alert_type), '') "
         "FROM bore.alert_history AS told LEFT JOIN bore.instances AS own ON own.id = told.instance_id "
         "WHERE part_of IS NULL",
@@ -294,7 +295,7 @@ static void test_outages(void **state) {
         /* well for a moment */
         { "1A 2A 1M 2M +5 1A +1 1O +5", "3 Offline 1+2, 7 Recovered 1" },
         { "1A 2A 1M 2M +5 1A +1 1X +5", "3 Offline 1+2, 8 Recovered 1" },
-        { "1A 2A 1M 2M +5 1A 2A +1 1R +5", "3 Offline 1+2, 8 Recovered 2" },
+        { "1A 2A 1M 2M +5 1A 2A +1 1R +5", "3 Offline 2+gone, 8 Recovered 2" },
         /* cooldown is each instance's own */
         { "1A 2A 3A 1O +5 1A 1M 2M 3M +5", "3 Offline 1, 6 Recovered 1, 8 Offline 2+3" },
         { "1A 2A 3A 1O +5 1A 1M 2M 3M +300", "3 Offline 1, 6 Recovered 1, 8 Offline 2+3, 303 Offline 1" },
