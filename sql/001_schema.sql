@@ -142,7 +142,8 @@ CREATE TABLE bore.servers (
     active           boolean NOT NULL DEFAULT true,
     registered_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
     renewed_at       timestamptz NOT NULL DEFAULT clock_timestamp(),
-    lease_expires_at timestamptz NOT NULL
+    lease_expires_at timestamptz NOT NULL,      -- as it was told
+    lease_covered    bigint NOT NULL DEFAULT 0  -- when it really ends, in covered time (sql/040)
 ) WITH (fillfactor = 70);
 
 -- The evidence of a tunnel, its strongest tier, is `phase`: see 003_status.sql.
@@ -168,6 +169,7 @@ CREATE TABLE bore.instances (
     current_session     text,                           -- tunnel_sessions.id: the open one that decides the phase
     heartbeat_session   boolean NOT NULL DEFAULT false, -- one came in this tunnel session
     silent              boolean NOT NULL DEFAULT false, -- they stopped for longer than HEARTBEAT_TIMEOUT_SECONDS
+    due                 bigint, -- while the phase is 'starting': the covered time when the rules of time look at it
     has_code_server     boolean,
     vscode_responsive   boolean,
     -- the status that follows from it (bore.instance_status), written by bore.settle alone
@@ -178,6 +180,7 @@ CREATE TABLE bore.instances (
 ) WITH (fillfactor = 60);
 CREATE INDEX instances_user ON bore.instances (user_id, created_at DESC, id DESC);
 CREATE INDEX instances_newest ON bore.instances (created_at DESC, id DESC);
+CREATE INDEX instances_due ON bore.instances (due) WHERE due IS NOT NULL;
 
 -- The last heartbeat of each instance that ever sent one. What every heartbeat writes stands here, in a narrow row: one
 -- look at each of 100,000 takes some milliseconds, so nobody must be told when to look (sql/042).
@@ -237,7 +240,8 @@ CREATE TABLE bore.tunnel_sessions (
     doubtful_until    timestamptz,                    -- it may have been another one that ended
     bytes_in          bigint CHECK (bytes_in >= 0),
     bytes_out         bigint CHECK (bytes_out >= 0),
-    bytes_transferred bigint CHECK (bytes_transferred >= 0)
+    bytes_transferred bigint CHECK (bytes_transferred >= 0),
+    validated_covered bigint       -- when it was validated, in covered time (sql/040)
 ) WITH (fillfactor = 70);
 CREATE INDEX tunnel_sessions_instance ON bore.tunnel_sessions (instance_id, created_at DESC, id DESC);
 CREATE INDEX tunnel_sessions_recent ON bore.tunnel_sessions (instance_id, closed_at DESC NULLS FIRST);
@@ -284,9 +288,10 @@ CREATE TABLE bore.status_history (
 );
 CREATE INDEX status_history_instance ON bore.status_history (instance_id, at DESC, id DESC);
 
--- The last 1000 samples of an instance: a ring, written in place.
+-- The last 1000 samples of an instance: a ring, written in place. A foreign key would be checked at each heartbeat of the
+-- first round, which is several times the cost of all else: a trigger removes what a deleted instance leaves.
 CREATE TABLE bore.health_metrics (
-    instance_id       text NOT NULL REFERENCES bore.instances ON DELETE CASCADE,
+    instance_id       text NOT NULL,
     slot              smallint NOT NULL CHECK (slot BETWEEN 0 AND 999),
     at                timestamptz NOT NULL,
     vscode_responsive boolean,
@@ -296,3 +301,12 @@ CREATE TABLE bore.health_metrics (
     last_activity     bigint,
     PRIMARY KEY (instance_id, slot)
 ) WITH (fillfactor = 70);
+
+CREATE FUNCTION bore.forget_samples() RETURNS trigger
+    LANGUAGE plpgsql AS $$
+BEGIN
+    DELETE FROM bore.health_metrics WHERE instance_id IN (SELECT id FROM gone);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER forget_samples AFTER DELETE ON bore.instances REFERENCING OLD TABLE AS gone
+    FOR EACH STATEMENT EXECUTE FUNCTION bore.forget_samples();

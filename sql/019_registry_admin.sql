@@ -14,13 +14,15 @@ DECLARE
 BEGIN
     PERFORM bore.require_host(given_host, 'host');
     PERFORM bore.require_name(given_region, 'region');
-    INSERT INTO bore.servers (id, host, port, region, max_tunnels, active, registered_at, renewed_at, lease_expires_at)
+    INSERT INTO bore.servers (id, host, port, region, max_tunnels, active, registered_at, renewed_at, lease_expires_at,
+                              lease_covered)
     VALUES (server, given_host, given_port, coalesce(given_region, 'local'), coalesce(given_tunnels, 100),
-            coalesce(given_active, true), now, now, now + bore.duration(lease_ms))
+            coalesce(given_active, true), now, now, now + bore.duration(lease_ms), bore.covered_now() + lease_ms)
     ON CONFLICT (id) DO UPDATE
         SET host = excluded.host, port = excluded.port, region = excluded.region, max_tunnels = excluded.max_tunnels,
             active = excluded.active, renewed_at = excluded.renewed_at,
-            lease_expires_at = greatest(servers.lease_expires_at, excluded.lease_expires_at);
+            lease_expires_at = excluded.lease_expires_at,
+            lease_covered = greatest(servers.lease_covered, excluded.lease_covered);
     close := ARRAY (
         SELECT asked.instance_id FROM bore.pending_closes AS asked
         WHERE asked.server_id = server AND asked.created_at > now - interval '1 hour'
@@ -36,10 +38,17 @@ BEGIN
     END IF;
 END $$;
 
+-- Whether its lease has not ended. In covered time: one that could not renew it, because nobody listened, is alive.
+CREATE FUNCTION bore.is_alive(server bore.servers) RETURNS boolean
+    LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN server.lease_covered > (SELECT covered FROM bore.coverage);
+END $$;
+
 -- How many tunnels are open on each registered bore-server, and its share in use: from 0 (none) to 1 (full).
 CREATE VIEW bore.server_row AS
     SELECT servers.id, servers.host, servers.port, servers.region, servers.max_tunnels, open.tunnels, servers.active,
-           servers.lease_expires_at > bore.clock() AS alive, bore.ms(servers.lease_expires_at) AS lease_expires_at,
+           bore.is_alive(servers) AS alive, bore.ms(servers.lease_expires_at) AS lease_expires_at,
            CASE WHEN servers.max_tunnels > 0 THEN round(open.tunnels::numeric / servers.max_tunnels, 4) ELSE 1 END
                AS utilization
     FROM bore.servers CROSS JOIN LATERAL (

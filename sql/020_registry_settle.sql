@@ -49,7 +49,11 @@ BEGIN
         UPDATE bore.instances SET
             server_host = last.server_host, assigned_server = last.assigned_server, remote_port = last.remote_port,
             public_url = last.public_url, updated_at = last.at, phase = last.phase, phase_reason = last.phase_reason,
-            phase_since = last.phase_since, server_reported = last.server_reported,
+            phase_since = last.phase_since,
+            due = CASE WHEN last.phase <> 'starting' THEN NULL
+                       WHEN instances.phase = 'starting' AND instances.phase_since = last.phase_since THEN instances.due
+                       ELSE 0 END,
+            server_reported = last.server_reported,
             current_session = last.current_session, heartbeat_session = last.heartbeat_session, silent = last.silent,
             has_code_server = last.has_code_server, vscode_responsive = last.vscode_responsive,
             status = last.next_status, status_reason = last.next_reason,

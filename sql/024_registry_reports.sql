@@ -25,6 +25,7 @@ CREATE FUNCTION bore.validate_keys(keys text[], starting_timeout interval)
 #variable_conflict use_column
 DECLARE
     now    timestamptz;
+    moment bigint;
     hashes text[];
     owners text[];
     wanted text[];
@@ -35,6 +36,7 @@ BEGIN
     PERFORM 1 FROM bore.users WHERE id = ANY (owners) ORDER BY id FOR NO KEY UPDATE;
     PERFORM 1 FROM bore.instances WHERE id = ANY (wanted) ORDER BY id FOR NO KEY UPDATE;
     now := bore.clock();
+    moment := bore.covered_now();
     RETURN QUERY
     WITH asked AS MATERIALIZED (
         SELECT given.ord::integer, token.token_hash, token.instance_id, token.server_id, token.session_id,
@@ -76,15 +78,15 @@ BEGIN
         FROM judged WHERE problem IS NULL ORDER BY token_hash),
     again AS (
         UPDATE bore.tunnel_sessions AS session
-        SET created_at = now, validated_at = now, attempts = least(session.attempts + 1, 9)
+        SET created_at = now, validated_at = now, validated_covered = moment, attempts = least(session.attempts + 1, 9)
         FROM granted
         WHERE session.id = granted.session_id AND session.state = 'pending'
           AND session.created_at > now - starting_timeout
         RETURNING granted.token_hash),
     opened AS (
         INSERT INTO bore.tunnel_sessions (id, instance_id, user_id, state, token_hash, server_id, created_at,
-                                          validated_at)
-        SELECT fresh_id, instance_id, user_id, 'pending', token_hash, server_id, now, now
+                                          validated_at, validated_covered)
+        SELECT fresh_id, instance_id, user_id, 'pending', token_hash, server_id, now, now, moment
         FROM granted WHERE token_hash NOT IN (SELECT token_hash FROM again)
         RETURNING token_hash, id),
     used AS (

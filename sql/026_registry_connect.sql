@@ -23,7 +23,7 @@ BEGIN
            + (SELECT count(*) FROM bore.tunnel_tokens
               WHERE server_id = servers.id AND used_at IS NULL AND revoked_at IS NULL AND expires_at > now)
     FROM bore.servers
-    WHERE region = ANY (regions) AND active AND lease_expires_at > now;
+    WHERE region = ANY (regions) AND active AND bore.is_alive(servers);
 END $$;
 
 -- One connect of a batch: the instance (NULL: there is none), why not (a wire code), or where to.
@@ -90,7 +90,7 @@ BEGIN
         SELECT judged.*, 0, pinned.id, judged.pinned_host, pinned.port, 0
         FROM judged LEFT JOIN LATERAL (
             SELECT id, port FROM bore.servers
-            WHERE host = judged.pinned_host AND active AND lease_expires_at > now ORDER BY id LIMIT 1) AS pinned ON true
+            WHERE host = judged.pinned_host AND active AND bore.is_alive(servers) ORDER BY id LIMIT 1) AS pinned ON true
         WHERE problem IS NOT NULL OR pinned_host IS NOT NULL)
     SELECT array_agg(ROW (ord, instance,
                coalesce(problem, CASE WHEN host IS NULL AND EXISTS (SELECT 1 FROM bore.servers

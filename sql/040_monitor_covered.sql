@@ -32,3 +32,23 @@ BEGIN
     since := bore.ms(clock_timestamp()) - bore.ms(known.at);
     RETURN known.covered + CASE WHEN since BETWEEN 0 AND bore.longest_step() THEN since ELSE 1000 END;
 END $$;
+
+-- A canary came through. `after_sender` and `after_sent` name the one that its sender knows to have come through last:
+-- its own one before, whose answer it got, or, when that sender has fallen silent, another's, whom it replaces. Only
+-- between two of one sender, of which the second follows the first, time is covered. So canaries that were held up
+-- somewhere and come through all at once cover what one of them does. `sender`: whose canaries count from here on.
+CREATE FUNCTION bore.canary_hear(from_sender text, sent_ms bigint, after_sender text, after_sent bigint,
+                                 OUT success boolean, OUT sender text, OUT covered bigint)
+    LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE bore.coverage AS known
+    SET covered = known.covered
+            + CASE WHEN known.sender = from_sender AND known.sent = after_sent AND after_sender = from_sender
+                        AND sent_ms - after_sent BETWEEN 1 AND bore.longest_step()
+                   THEN sent_ms - after_sent ELSE 0 END,
+        sender = from_sender, sent = sent_ms, at = clock_timestamp()
+    WHERE known.sender = from_sender AND known.sent < sent_ms
+       OR known.sender <> from_sender AND known.sender = after_sender AND known.sent = after_sent;
+    success := FOUND;
+    SELECT known.sender, known.covered INTO sender, covered FROM bore.coverage AS known;
+END $$;

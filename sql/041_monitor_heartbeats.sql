@@ -2,7 +2,9 @@
 --
 -- The hottest path of all. A heartbeat that changes nothing locks its instance, writes its row in bore.heartbeats and a
 -- sample into the instance's ring, all by heap-only updates; only one that changes evidence or status goes further,
--- through bore.settle. Several of one instance are taken in turns, in the order of arrival. Plans as in 024.
+-- through bore.settle. Several of one instance are taken in turns, in the order of arrival. Plans as in 024; and rows are
+-- found once, by index from what was given, and written where they were found (ctid), so that a plan made while a table was
+-- empty is good for a full one (LIMIT 1 keeps the lookups lookups).
 
 -- What is answered to one of a batch.
 CREATE TYPE bore.heartbeat_answer AS (ord integer, status text, reason text, error text);
@@ -21,6 +23,7 @@ DECLARE
     ring    CONSTANT bigint := 1000; -- slots of health_metrics
     now     timestamptz;
     moment  bigint;
+    before  bigint; -- an earlier activity is none
     this    integer := 0;
     turns   integer;
     answers bore.heartbeat_answer[];
@@ -31,6 +34,7 @@ BEGIN
     PERFORM 1 FROM bore.instances WHERE id = ANY (ids) ORDER BY id FOR NO KEY UPDATE;
     now := bore.clock();
     moment := bore.covered_now();
+    before := floor(date_part('epoch', now - idle_timeout));
     LOOP
         this := this + 1;
         WITH given AS MATERIALIZED (
@@ -41,15 +45,20 @@ BEGIN
             SELECT given.ord, given.id, given.vscode, given.code, given.cpu, given.memory, given.activity,
                    mine.id IS NOT NULL AS found, mine.phase = 'connected' AS connected,
                    known.vscode AS vscode_now, known.code AS code_now, known.activity AS activity_now,
-                   verdict.status, verdict.reason, last.instance_id IS NOT NULL AS has_row,
-                   coalesce(last.samples, 0) AS samples,
+                   verdict.status, verdict.reason, coalesce(last.samples, 0) AS samples, mine.at AS mine_at,
+                   last.at AS last_at, sample.at AS sample_at,
                    mine.phase = 'connected' AND (NOT mine.heartbeat_session OR mine.silent)
                    OR known.vscode IS DISTINCT FROM mine.vscode_responsive
                    OR known.code IS DISTINCT FROM mine.has_code_server
                    OR verdict.status <> mine.status OR verdict.reason <> mine.status_reason AS changes
             FROM given
-            LEFT JOIN bore.instances AS mine ON mine.id = given.id AND mine.user_id = given.account
-            LEFT JOIN bore.heartbeats AS last ON last.instance_id = mine.id
+            LEFT JOIN LATERAL (SELECT *, ctid AS at FROM bore.instances WHERE id = given.id AND user_id = given.account
+                               LIMIT 1) AS mine ON true
+            LEFT JOIN LATERAL (SELECT samples, last_activity, ctid AS at FROM bore.heartbeats
+                               WHERE instance_id = mine.id LIMIT 1) AS last ON true
+            LEFT JOIN LATERAL (SELECT ctid AS at FROM bore.health_metrics
+                               WHERE instance_id = mine.id AND slot = (last.samples % ring)::smallint
+                               LIMIT 1) AS sample ON true
             CROSS JOIN LATERAL (
                 SELECT coalesce(given.vscode, mine.vscode_responsive) AS vscode,
                        coalesce(given.code, mine.has_code_server) AS code,
@@ -62,29 +71,28 @@ BEGIN
             UPDATE bore.instances AS mine
             SET heartbeat_session = connected, silent = false, vscode_responsive = vscode_now,
                 has_code_server = code_now
-            FROM heard WHERE mine.id = heard.id AND found AND changes),
+            FROM heard WHERE mine.ctid = mine_at AND changes),
         kept AS (
             UPDATE bore.heartbeats AS last
-            SET covered = moment, at = now, watched = true, inactive = heard.status = 'idle',
+            SET covered = moment, at = now, watched = true, inactive = coalesce(activity_now < before, false),
                 samples = heard.samples + 1, last_activity = activity_now, cpu_usage = coalesce(cpu, cpu_usage),
                 memory_usage = coalesce(memory, memory_usage)
-            FROM heard WHERE last.instance_id = heard.id AND found),
+            FROM heard WHERE last.ctid = last_at),
         begun AS (
             INSERT INTO bore.heartbeats (instance_id, covered, at, watched, inactive, samples, last_activity, cpu_usage,
                                          memory_usage)
-            SELECT id, moment, now, true, heard.status = 'idle', 1, activity, cpu, memory
-            FROM heard WHERE found AND NOT has_row),
+            SELECT id, moment, now, true, coalesce(activity < before, false), 1, activity, cpu, memory
+            FROM heard WHERE found AND last_at IS NULL),
         sampled AS (
             UPDATE bore.health_metrics AS sample
             SET at = now, vscode_responsive = vscode, has_code_server = code, cpu_usage = cpu, memory_usage = memory,
                 last_activity = activity
-            FROM heard
-            WHERE sample.instance_id = heard.id AND slot = (samples % ring)::smallint AND found AND samples >= ring),
+            FROM heard WHERE sample.ctid = sample_at),
         added AS (
             INSERT INTO bore.health_metrics (instance_id, slot, at, vscode_responsive, has_code_server, cpu_usage,
                                              memory_usage, last_activity)
-            SELECT id, samples::smallint, now, vscode, code, cpu, memory, activity
-            FROM heard WHERE found AND samples < ring)
+            SELECT id, samples % ring, now, vscode, code, cpu, memory, activity
+            FROM heard WHERE found AND sample_at IS NULL)
         SELECT array_agg(ROW (heard.ord, heard.status, heard.reason,
                               CASE WHEN NOT found THEN 'instance_not_found' END)::bore.heartbeat_answer),
                array_agg(heard.id) FILTER (WHERE found AND changes), (SELECT max(turn) FROM given)

@@ -20,6 +20,7 @@
 #include "services/gateway/route.h"
 #include "services/gateway/target.h"
 #include "services/lib/bus_client.h"
+#include "services/lib/canary_key.h"
 #include "services/lib/counters.h"
 
 enum { BODY_MAX = 64 * 1024, REQUEST_ID_MAX = 64 };
@@ -40,6 +41,7 @@ struct gateway {
     const char *edge_secret;
     const char *internal_api_key;
     const char *internal_api_key_previous; /* accepted as well; "" or NULL: none */
+    char canary_key[CANARY_KEY_SIZE];
     int threads;
     int64_t started_ms; /* clock_monotonic_ms */
     atomic_bool is_stopping;

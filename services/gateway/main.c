@@ -76,6 +76,7 @@ static int gateway_start(struct gateway *self) {
     self->edge_secret = config.edge_secret;
     self->internal_api_key = config.internal_api_key;
     self->internal_api_key_previous = config.internal_api_key_previous;
+    canary_key(config.edge_secret, self->canary_key);
     self->threads = (int)config.gateway_threads;
     _cleanup_free_ char *complaint = NULL;
     self->router = router_new(routes, &complaint);

@@ -251,8 +251,10 @@ static void add_events(json_t *paths) {
 static json_t *compose(struct router *router) {
     json_t *paths = json_object();
     json_t *schemas = json_pack("{s:o}", "Error", error_schema());
-    for (size_t i = 0; i < router_size(router); i++)
-        add_operation(paths, schemas, router_route(router, i));
+    for (size_t i = 0; i < router_size(router); i++) {
+        const struct compiled_route *compiled = router_route(router, i);
+        if ((compiled->route->flags & UNLISTED) == 0) add_operation(paths, schemas, compiled);
+    }
     add_events(paths);
     json_t *info = json_pack("{s:s,s:s,s:s,s:{s:s,s:s}}", "title", "Bore Backend", "version", BORE_VERSION,
         "description", description, "license", "name", "MIT", "identifier", "MIT");

@@ -36,6 +36,7 @@ enum access {
     USER,
     ADMIN,    /* a user; that he is an admin now is checked where the data are, in SQL */
     INTERNAL, /* bore-servers, by X-Internal-API-Key */
+    SYSTEM,   /* monitor's canary, by a key of its own in the same header */
 };
 
 enum route_flag {
@@ -45,6 +46,7 @@ enum route_flag {
     CLEARS_COOKIE = 1u << 3,
     UNWRAP = 1u << 4,    /* the reply's one OBJECT is the whole answer */
     UNCOUNTED = 1u << 5, /* health checks of the edge: no part of the counters or of draining */
+    UNLISTED = 1u << 6,  /* nobody outside has a use for it: not in the documentation */
 };
 
 /* How many requests of a kind may hold a thread at once; the table of limits is in serve.c. */

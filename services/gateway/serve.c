@@ -147,6 +147,10 @@ static bool is_internal(const struct gateway *gateway, const char *key) {
     return is_current || is_previous;
 }
 
+static bool is_canary(const struct gateway *gateway, const char *key) {
+    return *gateway->canary_key != '\0' && constant_time_equal(key, gateway->canary_key);
+}
+
 /* Whether the caller may go on; the answer says why not. */
 static bool admit(struct exchange *self) {
     const struct headers *headers = &self->request.headers;
@@ -161,6 +165,9 @@ static bool admit(struct exchange *self) {
             error = ERR_UNAUTHORIZED;
             sentence = "The header X-Internal-API-Key is missing or wrong.";
         }
+        break;
+    case SYSTEM:
+        if (!is_canary(gateway, headers->internal_api_key)) error = ERR_UNAUTHORIZED;
         break;
     case USER:
     case ADMIN:

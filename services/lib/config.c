@@ -21,7 +21,7 @@
 
 struct config config;
 
-enum { JWT_SECRET_MIN = 32, INTERNAL_API_KEY_MIN = 16, DB_PASSWORD_MIN = 8, DISTINCT_MIN = 5 };
+enum { JWT_SECRET_MIN = 32, INTERNAL_API_KEY_MIN = 16, EDGE_SECRET_MIN = 16, DB_PASSWORD_MIN = 8, DISTINCT_MIN = 5 };
 
 struct config_entry {
     const char *name;  /* environment variable */
@@ -107,6 +107,7 @@ static int check_previous(const char *name, const char *secret, size_t minimum) 
 static int check_secrets(enum config_process process) {
     int error = 0;
     if (process & (GATEWAY | STREAM | AUTH)) error = require_secret("JWT_SECRET", config.jwt_secret, JWT_SECRET_MIN);
+    if (!error && (process & MONITOR)) error = require_secret("EDGE_SECRET", config.edge_secret, EDGE_SECRET_MIN);
     if (!error && (process & GATEWAY))
         error = require_secret("INTERNAL_API_KEY", config.internal_api_key, INTERNAL_API_KEY_MIN);
     if (!error && (process & (GATEWAY | STREAM)))

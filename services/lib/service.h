@@ -85,6 +85,7 @@ struct service_batch {
     const char *lane;
     const char *sql;
     int maximum;
+    const char *counter; /* counts those answered without an error, all committed then; may be NULL */
 };
 
 struct service_lane {

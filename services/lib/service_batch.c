@@ -193,6 +193,13 @@ static void run_batch(struct worker *self, const struct batch_plan *plan, struct
         run_one(self, plan, batch, i);
 }
 
+static void count_done(const struct batch_plan *plan, const struct batch *batch) {
+    int64_t done = 0;
+    for (size_t i = 0; i < batch->count; i++)
+        if (!batch->jobs[i]->code) done++;
+    if (plan->counter && done) counter_add(plan->counter, done);
+}
+
 void worker_run_batch(
     struct worker *self, const struct batch_plan *plan, struct job_list *jobs, struct job_list *answered) {
     struct batch batch;
@@ -210,6 +217,7 @@ void worker_run_batch(
     }
     log_set_request_id(NULL);
     if (batch.count) run_batch(self, plan, &batch);
+    count_done(plan, &batch);
     worker_count_database(self);
     batch_release(&batch);
 }

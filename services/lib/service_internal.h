@@ -84,6 +84,7 @@ struct service_run;
 struct batch_plan {
     const struct service_batch *spec;
     struct query *query;
+    struct counter *counter; /* or NULL */
     char name[80];
 };
 

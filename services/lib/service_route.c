@@ -94,6 +94,7 @@ static int add_batch(struct routes *self, const struct service *service, const s
         requests[i] = route->method->request;
         route->batch = plan;
     }
+    if (spec->counter) plan->counter = counter_get(COUNTER, spec->counter, "");
     plan->query = query_new_batch(plan->name, spec->sql, requests);
     return plan->query ? 0 : -EINVAL;
 }

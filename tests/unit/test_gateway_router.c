@@ -162,7 +162,10 @@ static void test_description(void **state) {
     const char *key;
     json_t *path;
     json_object_foreach(json_object_get(document, "paths"), key, path) operations += json_object_size(path);
-    assert_int_equal(operations, router_size(router) + 1); /* the event stream, which another process serves */
+    size_t listed = 1; /* the event stream, which another process serves */
+    for (size_t i = 0; i < router_size(router); i++)
+        if ((router_route(router, i)->route->flags & UNLISTED) == 0) listed++;
+    assert_int_equal(operations, listed);
     check_references(document, document);
     json_decref(document);
     openapi_free(openapi);

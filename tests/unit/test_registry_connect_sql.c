@@ -290,8 +290,9 @@ static void test_race_of_everything(void **state) {
 
 static void make_server(const char *id, const char *region, const char *most, const char *lease) {
     sql_ask(db,
-        "INSERT INTO bore.servers (id, host, port, region, max_tunnels, active, lease_expires_at) VALUES ($1, $1 || "
-        "'.example.org', 7835, $2, $3::integer, $1 <> 'closed', now() + $4::interval)",
+        "INSERT INTO bore.servers (id, host, port, region, max_tunnels, active, lease_expires_at, lease_covered) "
+        "VALUES ($1, $1 || '.example.org', 7835, $2, $3::integer, $1 <> 'closed', now() + $4::interval, "
+        "1000 * extract(epoch FROM $4::interval))",
         id, region, most, lease);
 }
 
