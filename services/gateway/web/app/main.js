@@ -38,7 +38,11 @@ function later(load) {
 
 /** @type {{pattern: RegExp, title: string, page: Page, admin?: boolean}[]} */
 const PAGES = [
-  { pattern: /^\/dashboard$/, title: "Instances", page: DashboardPage }
+  { pattern: /^\/dashboard$/, title: "Instances", page: DashboardPage },
+  { pattern: /^\/instances\/([A-Za-z0-9_-]+)$/, title: "Instance", page: later(async () => (await import("./page_instance.js")).InstancePage) },
+  { pattern: /^\/account$/, title: "Account", page: later(async () => (await import("./page_account.js")).AccountPage) },
+  { pattern: /^\/claim-trial$/, title: "Plans", page: later(async () => (await import("./page_account.js")).PlansPage) },
+  { pattern: /^\/admin(?:\/(instances|users|servers|alerts|audit))?$/, title: "Admin", admin: true, page: later(async () => (await import("./page_admin.js")).AdminPage) }
 ];
 
 function NotFound() {
@@ -97,5 +101,3 @@ function App() {
 
 void loadUser();
 render(html`<${App} />`, /** @type {HTMLElement} */ (document.getElementById("app")));
-
-export { later };

@@ -78,13 +78,15 @@ const STRIP_STEP_MS = 60000;
 
 /**
  * A strip of the last hours.
- * @param {{stretches: import("./types.js").Stretch[], hours: number}} properties
+ * @param {{stretches: import("./types.js").Stretch[], hours: number, names?: Record<string, string>}} properties names:
+ *   other words for the statuses
  */
-export function Strip({ stretches, hours }) {
-  const to = Math.ceil(now.value / STRIP_STEP_MS) * STRIP_STEP_MS;
+export function Strip({ stretches, hours, names = {} }) {
+  const step = hours < 6 ? 1000 : STRIP_STEP_MS;
+  const to = Math.ceil(now.value / step) * step;
   const parts = shares(stretches, to - hours * 3600000, to);
-  const words = totals(parts).map(({ status, share }) => `${describe(status).word.toLowerCase()} ${duration(share * hours * 3600000)}`);
-  const text = `Last ${hours} hours: ${words.join(", ") || "nothing known"}`;
+  const words = totals(parts).map(({ status, share }) => `${names[status] ?? describe(status).word.toLowerCase()} ${duration(share * hours * 3600000)}`);
+  const text = `Last ${duration(hours * 3600000)}: ${words.join(", ") || "nothing known"}`;
   return html`<span class="strip" role="img" aria-label=${text} title=${text}><span style=${{ backgroundImage: gradient(parts) }} /></span>`;
 }
 
