@@ -20,7 +20,7 @@ import { follow } from "./sse.js";
  * @typedef {{isOpen: boolean, since: number, listedAt: number, isReachable: boolean}} Connection
  */
 
-const RETRY_MS = [500, 1000, 2000, 4000, 8000];
+const RETRY_MS = [100, 500, 1000, 2000, 4000];
 const RETRY_AFTER_MAX_MS = 10000;
 const STEADY_MS = 5000; // a stream that was open for so long worked
 const SILENCE_MS = 40000; // comments come every 15 s
@@ -87,6 +87,7 @@ function note(id, what) {
  */
 function takeList(list, cursor, at) {
   if (position !== null && compareCursors(cursor, position) < 0) return;
+  const isFirst = ids.peek() === null;
   const isChanged = putList(list, at);
   position = cursor;
   listProblem.value = "";
@@ -97,7 +98,7 @@ function takeList(list, cursor, at) {
   maintain();
   if (isChanged) {
     note("", "list");
-    askStrips();
+    askStrips(isFirst ? 0 : Math.random() * STRIPS_MS);
   }
 }
 
@@ -136,10 +137,11 @@ async function loadStrips() {
   }
 }
 
-function askStrips() {
+/** @param {number} delay ms; tabs do not all ask at once */
+function askStrips(delay) {
   if (stripsAsked) return;
   stripsAsked = true;
-  setTimeout(loadStrips, connection.peek().listedAt === 0 ? 0 : Math.random() * STRIPS_MS);
+  setTimeout(loadStrips, delay);
 }
 
 // --- single instances --------------------------------------------------------------------------------------------
@@ -278,7 +280,7 @@ function maintain() {
     onStreamEnd({ status: 0, retryAfter: 0 });
   }
   if (position !== null && stream === null && time >= retryAt) void openStream();
-  if (!isOpen && attempts > 1 && time - listedAt > FALLBACK_MS) void loadList();
+  if (!isOpen && attempts > 2 && time - listedAt > FALLBACK_MS) void loadList();
 }
 
 /** Tries again now. */
@@ -288,7 +290,7 @@ export function retryNow() {
     return;
   }
   retryAt = 0;
-  attempts = Math.min(attempts, 1);
+  attempts = Math.min(attempts, 2);
   void loadList();
   maintain();
 }

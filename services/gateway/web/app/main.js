@@ -7,9 +7,9 @@ import { startLive, stopLive } from "./live.js";
 import { DashboardPage } from "./page_dashboard.js";
 import { LoginPage, SignupPage } from "./page_login.js";
 import { Messages, Trouble } from "./parts.js";
-import { address, go, safeNext } from "./router.js";
+import { address, go, hasMoved, safeNext } from "./router.js";
 import { loadUser, notice, user } from "./session.js";
-import { Banner, ThemeButton, TopBar } from "./shell.js";
+import { Announcer, Banner, ThemeButton, TopBar } from "./shell.js";
 import { html } from "./view.js";
 
 /** @typedef {import("preact").ComponentType<any>} Page */
@@ -61,9 +61,10 @@ function Inside() {
   }, [id]);
   useEffect(() => {
     document.title = `${title} · Bore`;
-    document.querySelector("main")?.focus({ preventScroll: true });
+    // Reading goes on at the new page; the first one is read from its beginning.
+    if (hasMoved) document.querySelector("main")?.focus({ preventScroll: true });
   }, [path]);
-  return html`<${TopBar} /><${Banner} /><${entry?.page ?? NotFound} key=${path} match=${entry?.pattern.exec(path)} /><${Dialogs} />`;
+  return html`<${TopBar} /><${Banner} /><${entry?.page ?? NotFound} key=${path} match=${entry?.pattern.exec(path)} /><${Dialogs} /><${Announcer} />`;
 }
 
 function Unreachable() {

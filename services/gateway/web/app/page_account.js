@@ -129,7 +129,7 @@ export function AccountPage() {
       <dl class="facts plain-facts">
         <div><dt>Name</dt><dd class="break">${user.value?.name}</dd></div>
         <div><dt>E-mail address</dt><dd class="break">${user.value?.email}</dd></div>
-        <div><dt>Plan</dt><dd><${PlanState} /> <a href="/claim-trial">Plans</a></dd></div>
+        <div><dt>Plan</dt><dd><span><${PlanState} /></span> <a href="/claim-trial">Plans</a></dd></div>
       </dl>
     <//>
     <${Password} />

@@ -161,7 +161,7 @@ function HealthSection({ id, mark }) {
 
 /** @param {{id: string, mark: number}} properties */
 function Timeline({ id, mark }) {
-  const pages = /** @type {{items: Entry[]|null, problem: unknown, reload: () => void, more: (() => void)|null, isBusy: boolean}} */ (usePages(`/instances/${id}/status-history?limit=20`, "status_history", { mark }));
+  const pages = /** @type {{items: Entry[]|null, problem: unknown, reload: () => void, more: (() => void)|null, isBusy: boolean}} */ (usePages(`/instances/${id}/status-history?limit=10`, "status_history", { mark }));
   const { items, problem, reload, more, isBusy } = pages;
   return html`<${Section} title="Timeline">
     ${problem && html`<${Trouble} what="The timeline" problem=${problem} retry=${reload} />`}

@@ -121,7 +121,7 @@ export function CopyButton({ text, label, children }) {
   };
   return html`<button type="button" class=${children ? "" : "icon-only"} aria-label=${children ? undefined : `Copy ${label}`}
     title=${children ? undefined : `Copy ${label}`} onClick=${onClick}>
-    <${Icon} name=${isCopied ? "check" : "copy"} />${children}
+    <${Icon} name=${isCopied ? "check" : "copy"} />${children && html`<span aria-live="polite">${isCopied ? "Copied" : children}</span>`}
   </button>`;
 }
 
@@ -145,7 +145,9 @@ export function Dialog({ title, onClose, children }) {
     const before = document.activeElement;
     element.current?.showModal();
     return () => {
-      if (before instanceof HTMLElement && before.isConnected) before.focus();
+      // What opened it may be gone, with a deleted instance: then the page itself is next.
+      const next = before instanceof HTMLElement && before.isConnected ? before : document.querySelector("main");
+      next?.focus({ preventScroll: true });
     };
   }, []);
   /** @param {MouseEvent} event */

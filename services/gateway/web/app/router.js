@@ -4,7 +4,11 @@ import { signal } from "@preact/signals";
 /** Pathname and query of the page that is shown. */
 export const address = signal({ path: location.pathname, query: new URLSearchParams(location.search) });
 
+/** Whether another page was shown before this one, without loading anything. */
+export let hasMoved = false;
+
 function read() {
+  hasMoved = true;
   address.value = { path: location.pathname, query: new URLSearchParams(location.search) };
 }
 

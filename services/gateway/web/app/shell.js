@@ -4,11 +4,15 @@ import { useEffect, useState } from "preact/hooks";
 import { now } from "./clock.js";
 import { duration, timeOfDay } from "./format.js";
 import { Icon } from "./icons.js";
-import { connection, retryNow } from "./live.js";
+import { instance } from "./instances.js";
+import { connection, happened, retryNow } from "./live.js";
+import { spoken } from "./parts.js";
 import { address } from "./router.js";
 import { user } from "./session.js";
+import { describe } from "./status.js";
 import { html } from "./view.js";
 
+const SPEAK_MS = 400;
 const GRACE_MS = 2000; // an interruption shorter than this is no news
 
 // --- theme -------------------------------------------------------------------------------------------------------
@@ -79,6 +83,20 @@ function LiveSign() {
   const { isOpen } = connection.value;
   const word = isInterrupted ? "Not live" : isOpen ? "Live" : "Connecting";
   return html`<span class="live" data-live=${isInterrupted ? "no" : "yes"}><i />${word}</span>`;
+}
+
+/** Says changes of status for those who do not see them, at most one in a while. */
+export function Announcer() {
+  const { id, what, number } = happened.value;
+  useEffect(() => {
+    if (what !== "status") return undefined;
+    const timer = setTimeout(() => {
+      const row = instance(id)?.peek();
+      if (row) spoken.value = `${row.name} is ${describe(row.status).word.toLowerCase()}`;
+    }, SPEAK_MS);
+    return () => clearTimeout(timer);
+  }, [number]);
+  return null;
 }
 
 // --- navigation --------------------------------------------------------------------------------------------------
