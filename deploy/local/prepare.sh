@@ -84,7 +84,7 @@ prepare_database() {
     say "creating the database in $data"
     rm -rf "$data.new"
     # No listener but the unix socket, and that lies where only this user comes: hence trust.
-    "$POSTGRES_BIN/initdb" -D "$data.new" -U postgres -E UTF8 --locale=C.UTF-8 --data-checksums \
+    "$POSTGRES_BIN/initdb" -D "$data.new" -U postgres -E UTF8 --locale=C.UTF-8 --lc-collate=C --data-checksums \
         --auth-local=trust --auth-host=reject >"$BORE_HOME/log/initdb" 2>&1 ||
         die "the database could not be created: $(tail -n 1 "$BORE_HOME/log/initdb")"
     printf 'CREATE ROLE bore LOGIN;\nCREATE DATABASE bore_db OWNER bore;\n' |

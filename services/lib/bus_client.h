@@ -4,15 +4,15 @@
  * One client a process. It owns one thread with a DEALER socket (requests), a PUB and, once somebody subscribes, a SUB
  * socket; callers hand it their request and sleep on their own reply. The thread sends whatever waits, without a fixed
  * window: two batches of a lane are under way at once, the next one forms meanwhile and leaves with the first reply to
- * one of them, or 1 ms after it. In a lane that batches (lane_is_batched) a batch is all that waits; elsewhere an
- * eighth of it but at least 8, so that one process's calls spread over all workers. A call always ends by its deadline
- * (within 10 ms after it): with the reply, a worker's error, the bus's unavailable|overloaded|timeout, or the client's
- * own ERR_TIMEOUT when the bus is silent. When the connection to the bus breaks, what was under way ends as
- * ERR_UNAVAILABLE at once; what was not yet sent, and new calls, wait up to 3 s for the bus to come back, then end so
- * too, at once while it stays away. Idempotent methods are sent a second time after `unavailable` while time is left;
- * nothing else is ever repeated. Everything is bounded: BUS_CLIENT_PENDING_MAX calls wait at once (more: ERR_OVERLOADED
- * at once), 10,000 publications of 16 MiB together (more are dropped and counted). Thread rule: bus_call, bus_publish
- * and bus_subscribe from any thread; new/free from one.
+ * one of them, or 1 ms after it. A batch is an eighth of what waits but at least 8, so that one process's calls spread
+ * over all workers. In a lane that batches (lane_is_batched) it is all that waits, one is under way, and 3 ms. A call
+ * always ends by its deadline (within 10 ms after it): with the reply, a worker's error, the bus's
+ * unavailable|overloaded|timeout, or the client's own ERR_TIMEOUT when the bus is silent. When the connection to the
+ * bus breaks, what was under way ends as ERR_UNAVAILABLE at once; what was not yet sent, and new calls, wait up to 3 s
+ * for the bus to come back, then end so too, at once while it stays away. Idempotent methods are sent a second time
+ * after `unavailable` while time is left; nothing else is ever repeated. Everything is bounded: BUS_CLIENT_PENDING_MAX
+ * calls wait at once (more: ERR_OVERLOADED at once), 10,000 publications of 16 MiB together (more are dropped and
+ * counted). Thread rule: bus_call, bus_publish and bus_subscribe from any thread; new/free from one.
  */
 #ifndef BORE_SERVICES_LIB_BUS_CLIENT_H
 #define BORE_SERVICES_LIB_BUS_CLIENT_H

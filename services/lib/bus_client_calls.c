@@ -5,7 +5,8 @@
  * yet: then it waits for the first answer, CLIENT_FLIGHT_US at most. Under load this makes few large batches, each of
  * which wakes a dozen threads on its way, instead of many small ones; a lane whose answers take long is not slowed.
  * A batch is an eighth of what waits, but at least 8 requests: few enough that a single process spreads its calls over
- * all workers of a lane, enough that the work for a batch is shared. In a lane that batches it is all that waits.
+ * all workers of a lane, enough that the work for a batch is shared. In a lane that batches it is all that waits, and
+ * one (BATCHED_FLIGHTS) is under way.
  * A correlation is a slot's number and a running number above it, so a late reply can never meet a later call.
  */
 #include <assert.h>
@@ -138,12 +139,13 @@ void calls_on_timer(void *client, struct timer_entry *entry) {
 /* When it no longer is held back; INT64_MIN when it is not. */
 static int64_t held_until_us(const struct client_lane *lane) {
     int64_t oldest_us = INT64_MAX;
-    for (size_t i = 0; i < CLIENT_FLIGHTS; i++) {
+    size_t flights = lane->is_batched ? BATCHED_FLIGHTS : CLIENT_FLIGHTS;
+    for (size_t i = 0; i < flights; i++) {
         const struct flight *flight = &lane->flights[i];
         if (flight->batch == 0) return INT64_MIN;
         if (flight->sent_us < oldest_us) oldest_us = flight->sent_us;
     }
-    return oldest_us + CLIENT_FLIGHT_US;
+    return oldest_us + (lane->is_batched ? BATCHED_FLIGHT_US : CLIENT_FLIGHT_US);
 }
 
 uint64_t calls_held(struct bus_client *self, int64_t *ret_until_us) {
@@ -161,7 +163,8 @@ uint64_t calls_held(struct bus_client *self, int64_t *ret_until_us) {
 /* The newest batch takes the oldest one's place. */
 static void flight_begin(struct bus_client *self, struct client_lane *lane) {
     struct flight *place = &lane->flights[0];
-    for (size_t i = 1; i < CLIENT_FLIGHTS; i++) {
+    size_t flights = lane->is_batched ? BATCHED_FLIGHTS : CLIENT_FLIGHTS;
+    for (size_t i = 1; i < flights; i++) {
         if (lane->flights[i].batch < place->batch) place = &lane->flights[i];
     }
     *place = (struct flight){ self->batches, self->now_us };

@@ -30,9 +30,11 @@ enum {
     CLIENT_BATCH_BYTES_MAX = 1024 * 1024, /* bodies in one batch, unless it is a single one */
     CLIENT_BATCH_MIN = 8,
     CLIENT_BATCH_SHARES = 8,
-    CLIENT_FLIGHTS = 2,      /* batches of one lane under way before the next one waits */
+    CLIENT_FLIGHTS = 2,      /* batches of one lane under way before the next one waits, */
     CLIENT_FLIGHT_US = 1000, /* but no longer than this: a slow answer delays nobody */
-    CLIENT_HOLD_MS = 3000,   /* how long calls wait for a bus that is away */
+    BATCHED_FLIGHTS = 1,     /* the same for a lane that batches */
+    BATCHED_FLIGHT_US = 3000,
+    CLIENT_HOLD_MS = 3000, /* how long calls wait for a bus that is away */
 };
 
 enum item_kind { ITEM_CALL, ITEM_PUBLICATION, ITEM_SUBSCRIPTION, ITEM_UNSUBSCRIPTION };
