@@ -72,10 +72,12 @@ LINK = $(Q)$(CC) $(MODE_LINK) $(LDFLAGS) -Wl,--as-needed
 objects = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 
 .PHONY: all help run start stop status test unit system lint format sanitize bench chaos fuzz docs clean
-.PHONY: env image test-compose
+.PHONY: programs env image test-compose
 .PHONY: check-tools unit-tests benches fuzzers format-check layering-check shell-check docs-check web-check static-check
 
 all: check-tools $(LIBRARIES) $(PROGRAMS) $(TOOLS) $(BUILD)/web/.complete  ## build everything (the default)
+
+programs: check-tools $(PROGRAMS)
 
 # One clear line instead of a page of "not found" when the compiler or a package is missing.
 check-tools:
@@ -219,12 +221,13 @@ chaos: all  ## the crash test, in full length
 	@BORE_BUILD=$(BUILD) node tests/chaos/run.js
 
 # --- containers --------------------------------------------------------------------------------------------------
+, := ,
 env:  ## write .env, with the secrets that it lacks
 	@deploy/make_env.sh
 
 image:  ## build the image bore-backend
 	@docker build -t bore-backend:$(VERSION_TEXT) --build-arg VERSION=$(VERSION_TEXT) \
-	    --build-arg REVISION="$$(git rev-parse HEAD 2>/dev/null || echo unknown)" -f deploy/Dockerfile .
+	    $(if $(BUILD_CA_FILE),--secret id=ca$(,)src=$(BUILD_CA_FILE)) --build-arg REVISION="$$(git rev-parse HEAD 2>/dev/null || echo unknown)" -f deploy/Dockerfile .
 
 test-compose:  ## docker compose, tried whole: scaling, crashes, isolation, backup (skipped where no engine runs)
 	@node tests/compose/run.js

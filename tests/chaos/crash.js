@@ -67,7 +67,7 @@ export async function crashTest({ rounds = 1, walkers = 4, settleMs = 1000, only
     for (let round = 0; round < rounds; round++) {
       for (const victim of only) {
         const killed = performance.now()
-        assert.ok(system.kill(victim).length > 0, `${victim} runs`)
+        assert.ok((await system.kill(victim)).length > 0, `${victim} runs`)
         // back: every walker was acknowledged anew, and the stream brought something that happened after the kill
         await Promise.race([running, waitFor(() => all.every((walker) => walker.lastAcknowledged > killed + 50), `acknowledgements after killing ${victim}`)])
         const seen = stream.messages.length

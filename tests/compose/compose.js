@@ -46,6 +46,8 @@ export class Compose extends System {
       PORT: String(self.port),
       LOGIN_FAILURES_PER_ADDRESS: '100000',
       EDGE_AUTH_RATE: '100000',
+      // a registry behind a proxy with certificates of its own
+      BUILD_CA_FILE: process.env.BUILD_CA_FILE ?? process.env.NODE_EXTRA_CA_CERTS ?? '',
       ...env
     }
     self.url = `http://127.0.0.1:${self.port}`
@@ -101,12 +103,21 @@ export class Compose extends System {
       .sort((left, right) => left.name.localeCompare(right.name))
   }
 
-  /** Kills one container of a service (or all) with SIGKILL, as a crash would; the engine starts it again. */
-  kill(service, { all = false } = {}) {
-    const running = this.containers(service).filter((container) => container.state === 'running')
-    const victims = all ? running : running.slice(0, 1)
-    for (const victim of victims) process.kill(victim.pid, 'SIGKILL')
+  /**
+   * Kills one container of a service with SIGKILL, as a crash would; the engine starts it again. "restart bus" is
+   * `docker compose restart bus`. Resolves to whom it hit.
+   */
+  async kill(what) {
+    const [, restart, service] = what.match(/^(restart )?(.*)$/)
+    const victims = this.containers(service).filter((container) => container.state === 'running').slice(0, 1)
+    if (restart) await this.compose('restart', service)
+    else for (const victim of victims) process.kill(victim.pid, 'SIGKILL')
     return victims
+  }
+
+  /** The services that run our processes, and postgres: those of docker-compose.yml without a profile. */
+  services() {
+    return [...new Set(this.containers().map((container) => container.service))].filter((service) => service !== 'setup')
   }
 
   sql(text) {

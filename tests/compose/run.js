@@ -5,6 +5,8 @@
 // Ends with `N passed, N failed`, or with one line where no engine runs. KEEP=1 leaves the system running.
 import { Compose, whyNoEngine } from './compose.js'
 import * as basics from './basics.js'
+import * as operations from './operations.js'
+import * as replicas from './replicas.js'
 
 const reason = whyNoEngine()
 if (reason) {
@@ -35,7 +37,7 @@ process.on('SIGINT', async () => {
   process.exit(130)
 })
 try {
-  for (const [name, act] of Object.entries({ ...basics.steps })) {
+  for (const [name, act] of Object.entries({ ...basics.steps, ...replicas.steps, ...operations.steps })) {
     const needed = name.startsWith('up')
     if (!needed && wanted.length > 0 && !wanted.some((word) => name.startsWith(word))) continue
     const good = await step(name, act)

@@ -53,6 +53,7 @@ export const unique = (prefix) => `${prefix}-${process.pid}-${++counter}-${Math.
 export class System {
   /** Starts a system and waits until it is healthy. env: settings; scale: "registry=3 gateway=2". */
   static async start({ env = {}, scale = '', wait = true } = {}) {
+    if (process.env.BORE_TEST_SYSTEM) return System.running(JSON.parse(process.env.BORE_TEST_SYSTEM))
     const system = new System()
     system.startedAt = Date.now()
     system.port = await freePort()
@@ -80,6 +81,14 @@ export class System {
     console.log(`# system on ${system.port} healthy after ${(performance.now() - started).toFixed(0)} ms`)
     system.internalKey = system.secret('INTERNAL_API_KEY')
     system.api = new Api(system.url, { internalKey: system.internalKey })
+    return system
+  }
+
+  /** One that somebody else started and stops: { url, env }, env with INTERNAL_API_KEY, ADMIN_EMAIL, ADMIN_PASSWORD. */
+  static running({ url, env }) {
+    const system = new System()
+    Object.assign(system, { url, env, internalKey: env.INTERNAL_API_KEY, stop: async () => system.api.close(), printLogs: () => {} })
+    system.api = new Api(url, { internalKey: system.internalKey })
     return system
   }
 
