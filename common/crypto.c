@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
+#include <openssl/hmac.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -62,6 +63,12 @@ void random_hex(size_t bytes, char *ret_text) {
 void sha256_hex(const void *data, size_t size, char ret_text[65]) {
     unsigned char digest[SHA256_BYTES];
     if (EVP_Digest(data, size, digest, NULL, EVP_sha256(), NULL) != 1) abort();
+    hex(digest, sizeof(digest), ret_text);
+}
+
+void hmac_sha256_hex(const char *secret, const void *data, size_t size, char ret_text[65]) {
+    unsigned char digest[SHA256_BYTES];
+    if (HMAC(EVP_sha256(), secret, (int)strlen(secret), data, size, digest, NULL) == NULL) abort();
     hex(digest, sizeof(digest), ret_text);
 }
 

@@ -15,6 +15,8 @@ void random_bytes(void *data, size_t size);
 void random_hex(size_t bytes, char *ret_text);
 /* SHA-256 of data as 64 hex digits and a NUL. */
 void sha256_hex(const void *data, size_t size, char ret_text[65]);
+/* HMAC-SHA256 of data under a secret (text) as 64 hex digits and a NUL. */
+void hmac_sha256_hex(const char *secret, const void *data, size_t size, char ret_text[65]);
 /* Compares in time that depends on the lengths alone; NULL is equal to nothing. */
 bool constant_time_equal(const char *left, const char *right);
 /* bcrypt $2b$ of a password of 1..72 bytes. 0, or -EINVAL (length, NUL), or -ENOMEM. Takes ~50 ms at cost 10 on

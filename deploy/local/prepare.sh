@@ -99,6 +99,9 @@ prepare_edge() {
     for kind in gateway:8080 stream:8081; do
         service=${kind%:*}
         printf 'backend %s from to_%s\n' "$service" "$service"
+        if [ "$service" = stream ]; then
+            echo '    use-server %[url_param(sid),field(1,.)] if { url_param(sid) -m found }'
+        fi
         number=1
         while [ "$number" -le "$(replicas "$service")" ]; do
             printf '    server %s-%s %s.%s:%s\n' "$service" "$number" "$BORE_NETWORK" "$number" "${kind#*:}"

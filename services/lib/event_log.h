@@ -30,11 +30,14 @@ struct event_reader_options {
     struct bus_client *bus;
     const struct db_options *database; /* the reader has a connection of its own */
     int64_t start;                     /* first wanted id - 1; -1 = the head of the log when first reached */
+    int64_t history;                   /* with a start of -1: so many rows before the head are handed out first */
     const char *epoch;                 /* to which start belongs; NULL or "" = whichever the log has */
     event_reader_fn *on_event;
     /* The reader goes on from `head`: when a start of -1 was first placed, when the log no longer holds the cursor's
      * successor, or when the epoch changed. All state from before is void. May be NULL. */
     void (*on_reset)(void *user_data, int64_t head);
+    /* Once, when the log was read to its end for the first time. May be NULL. */
+    void (*on_caught_up)(void *user_data);
     void *user_data;
 };
 

@@ -43,7 +43,9 @@ struct event_reader {
     struct db *db;
     event_reader_fn *on_event;
     void (*on_reset)(void *user_data, int64_t head);
+    void (*on_caught_up)(void *user_data); /* NULL once it was called */
     void *user_data;
+    int64_t history;
     pthread_t thread;
 
     pthread_mutex_t mutex; /* of what follows, up to epoch */
@@ -163,8 +165,9 @@ static bool place_cursor(struct event_reader *self, const struct db_result *stat
     bool foreign = is_foreign_epoch(self, epoch ? epoch : "");
     int64_t cursor = cursor_of(self);
     if (cursor < 0) {
+        int64_t start = head - self->history > oldest - 1 ? head - self->history : oldest - 1;
         self->placed = true;
-        start_over(self, head);
+        start_over(self, start < 0 ? 0 : start > head ? head : start);
         return false;
     }
     self->placed = true;
@@ -202,7 +205,9 @@ static int query(struct event_reader *self, struct db_result **ret_results) {
 
 /* Returns whether there is more to read. */
 static bool use_results(struct event_reader *self, const struct db_result *state, const struct db_result *rows) {
-    if (db_result_rows(state) != 1 || !place_cursor(self, state)) return false;
+    if (db_result_rows(state) != 1) return false;
+    bool was_placed = self->placed;
+    if (!place_cursor(self, state)) return !was_placed && self->history > 0;
     use_rows(self, rows);
     return db_result_rows(rows) == ROWS_MAX;
 }
@@ -219,7 +224,11 @@ static void read_log(struct event_reader *self) {
     bool more = use_results(self, results[0], results[1]);
     db_result_free(results[0]);
     db_result_free(results[1]);
-    if (!more) note_complete(self, start);
+    if (!more) {
+        note_complete(self, start);
+        if (self->on_caught_up) self->on_caught_up(self->user_data);
+        self->on_caught_up = NULL;
+    }
     self->next_query_ms = more ? 0 : clock_monotonic_ms() + QUIET_MS;
     self->latest_query_ms = clock_monotonic_ms() + CONFIRM_MS;
 }
@@ -246,6 +255,8 @@ struct event_reader *event_reader_new(const struct event_reader_options *options
     self->db = db_new(options->database);
     self->on_event = options->on_event;
     self->on_reset = options->on_reset;
+    self->on_caught_up = options->on_caught_up;
+    self->history = options->history;
     self->user_data = options->user_data;
     self->inbox = xcalloc(INBOX_MAX, sizeof *self->inbox);
     snprintf(self->epoch, sizeof self->epoch, "%s", options->epoch ? options->epoch : "");

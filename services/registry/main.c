@@ -60,6 +60,9 @@ static const struct service_query queries[] = {
                "coalesce(:limit::integer, 100), :cursor)",
         .list = "instances" },
     { .method = MSG_ADMIN_STATS, .sql = "SELECT * FROM bore.admin_stats(:user_id)" },
+    { .method = MSG_INSTANCE_OWNER,
+        .sql = "SELECT user_id FROM bore.instances WHERE id = :instance_id",
+        .none = ERR_INSTANCE_NOT_FOUND },
     { 0 },
 };
 

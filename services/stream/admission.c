@@ -46,6 +46,7 @@ void admission_job_free(struct admission_job *job) {
     for (size_t i = 0; i < job->event_count; i++)
         message_release(&event_descriptor, &job->events[i]);
     free(job->events);
+    free(job->details);
     free(job);
 }
 
@@ -114,14 +115,28 @@ static int check_admin(struct admission *self, const struct admission_job *job) 
     return is_admin ? 0 : ERR_FORBIDDEN;
 }
 
+/* Somebody else's instance is, for all but admins, as if it did not exist. */
+static int check_owner(struct admission *self, struct admission_job *job) {
+    struct instance_owner request = { .instance_id = job->instance_id };
+    struct instance_owner_reply reply;
+    struct bus_call call = { .deadline_ms = job->deadline_ms, .request_id = job->request_id };
+    int error = bus_call(self->options.bus, MSG_INSTANCE_OWNER, &request, &call, &reply, NULL);
+    if (error) return error;
+    job->is_own = strcmp(reply.user_id, job->claims.user_id) == 0;
+    message_release(&instance_owner_reply_descriptor, &reply);
+    if (job->is_own) return 0;
+    error = check_admin(self, job);
+    return error == ERR_FORBIDDEN ? ERR_INSTANCE_NOT_FOUND : error;
+}
+
 static void serve(struct admission *self, struct admission_job *job) {
     log_set_request_id(job->request_id);
     if (clock_monotonic_ms() >= job->deadline_ms) {
         job->error = ERR_TIMEOUT;
         return;
     }
-    if (job->recheck) {
-        job->error = check_admin(self, job);
+    if (job->kind != ADMISSION_OPEN) {
+        job->error = job->kind == ADMISSION_RECHECK ? check_admin(self, job) : check_owner(self, job);
         return;
     }
     job->error = revocations_check(self->options.revocations, &job->claims, job->deadline_ms);

@@ -18,9 +18,24 @@
 
 enum { ADMISSION_QUEUE_MAX = 16384, ADMISSION_REPLAY_MAX = 5000 };
 
+struct server;
+struct tally_entry;
+
+enum admission_kind {
+    ADMISSION_OPEN,    /* may this user have a stream, and what did it miss */
+    ADMISSION_RECHECK, /* is this user still an admin */
+    ADMISSION_OWNER    /* may this user hear of instance_id */
+};
+
 struct admission_job {
     /* asked */
-    void *connection; /* the loop's own */
+    enum admission_kind kind;
+    void (*on_answer)(struct server *server, struct admission_job *job); /* in the loop; takes the job */
+    void *connection;                                                    /* the loop's own, and so are the next */
+    struct tally_entry *replays_of_user;
+    void *details;    /* heap, freed with the job */
+    bool wants_reset; /* tell the client to reload, whatever the log says */
+    int64_t ack_id;
     struct token_claims claims;
     char request_id[65];
     bool everything; /* needs admin rights as they are now */
@@ -28,9 +43,11 @@ struct admission_job {
     char epoch[20];  /* of the client's cursor */
     int64_t cursor;
     int64_t deadline_ms;
-    bool recheck; /* only: is this user still an admin */
+    char instance_id[65];
+    bool unsubscribe;
     /* answered */
     int error;    /* 0 or ERR_… */
+    bool is_own;  /* ADMISSION_OWNER: the instance is this user's; else the user is an admin */
     bool reset;   /* the cursor cannot be served: start at `head`, tell the client */
     int64_t head; /* everything up to here is in `events` */
     struct event *events;

@@ -18,11 +18,25 @@ struct user_group {
     unsigned count;
 };
 
+/* An instance that is watched, and by whom. */
+struct watched {
+    char *instance_id;
+    struct watch *first;
+};
+
+struct watch {
+    struct subscriber *subscriber;
+    struct watched *watched;
+    struct watch *next, *previous; /* of the instance */
+    struct watch *next_of_subscriber;
+};
+
 struct hub {
     struct hub_options options;
-    zhashx_t *groups; /* user id -> struct user_group */
-    struct subscriber *first;
-    unsigned count, everything_count;
+    zhashx_t *groups;  /* user id -> struct user_group */
+    zhashx_t *watched; /* instance id -> struct watched */
+    struct subscriber *first, *last;
+    unsigned count, everything_count, watch_count;
     struct counter *slow_readers, *lag;
 };
 
@@ -30,6 +44,7 @@ struct hub *hub_new(const struct hub_options *options) {
     struct hub *self = xcalloc(1, sizeof *self);
     self->options = *options;
     self->groups = zhashx_new();
+    self->watched = zhashx_new();
     self->slow_readers = counter_get(COUNTER, "bore_stream_ended_total", "reason=\"slow_reader\"");
     self->lag = counter_get(HISTOGRAM, "bore_status_lag_seconds", "");
     return self;
@@ -38,6 +53,7 @@ struct hub *hub_new(const struct hub_options *options) {
 void hub_free(struct hub *self) {
     if (!self) return;
     zhashx_destroy(&self->groups);
+    zhashx_destroy(&self->watched);
     free(self);
 }
 
@@ -64,18 +80,89 @@ int hub_add(struct hub *self, struct subscriber *subscriber, const char *user_id
 
     subscriber->previous = NULL;
     subscriber->next = self->first;
-    if (self->first) self->first->previous = subscriber;
+    if (self->first)
+        self->first->previous = subscriber;
+    else
+        self->last = subscriber;
     self->first = subscriber;
     self->count++;
     self->everything_count += subscriber->everything;
     return 0;
 }
 
+/* ---- instances of others ---- */
+
+int hub_watch(struct hub *self, struct subscriber *subscriber, const char *instance_id) {
+    for (const struct watch *watch = subscriber->watches; watch; watch = watch->next_of_subscriber) {
+        if (strcmp(watch->watched->instance_id, instance_id) == 0) return 0;
+    }
+    if (subscriber->watch_count >= HUB_WATCHES_MAX) return ERR_TOO_MANY_REQUESTS;
+    struct watched *watched = zhashx_lookup(self->watched, instance_id);
+    if (!watched) {
+        watched = xcalloc(1, sizeof *watched);
+        watched->instance_id = xstrdup(instance_id);
+        zhashx_insert(self->watched, instance_id, watched);
+    }
+    struct watch *watch = xcalloc(1, sizeof *watch);
+    *watch = (struct watch){
+        .subscriber = subscriber, .watched = watched, .next = watched->first, .next_of_subscriber = subscriber->watches
+    };
+    if (watched->first) watched->first->previous = watch;
+    watched->first = watch;
+    subscriber->watches = watch;
+    subscriber->watch_count++;
+    self->watch_count++;
+    return 0;
+}
+
+/* `place` is where the subscriber's list holds it. */
+static void watch_remove(struct hub *self, struct watch **place) {
+    struct watch *watch = *place;
+    struct watched *watched = watch->watched;
+    *place = watch->next_of_subscriber;
+    watch->subscriber->watch_count--;
+    self->watch_count--;
+    if (watch->next) watch->next->previous = watch->previous;
+    if (watch->previous)
+        watch->previous->next = watch->next;
+    else
+        watched->first = watch->next;
+    free(watch);
+    if (watched->first) return;
+    zhashx_delete(self->watched, watched->instance_id);
+    free(watched->instance_id);
+    free(watched);
+}
+
+bool hub_unwatch(struct hub *self, struct subscriber *subscriber, const char *instance_id) {
+    for (struct watch **place = &subscriber->watches; *place; place = &(*place)->next_of_subscriber) {
+        if (strcmp((*place)->watched->instance_id, instance_id) == 0) {
+            watch_remove(self, place);
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The instance is gone: nobody watches it any more. */
+static void unwatch_all(struct hub *self, const char *instance_id) {
+    struct watched *watched;
+    while ((watched = zhashx_lookup(self->watched, instance_id)) != NULL) {
+        struct subscriber *subscriber = watched->first->subscriber;
+        hub_unwatch(self, subscriber, instance_id);
+        if (subscriber->transport->unwatched) subscriber->transport->unwatched(subscriber, instance_id);
+    }
+}
+
+/* ---- subscribers ---- */
+
 void hub_remove(struct hub *self, struct subscriber *subscriber) {
     outgoing_queue_release(&subscriber->queue);
     struct user_group *group = subscriber->group;
     if (!group) return;
     subscriber->group = NULL;
+    while (subscriber->watches)
+        watch_remove(self, &subscriber->watches);
     if (subscriber->group_previous)
         subscriber->group_previous->group_next = subscriber->group_next;
     else
@@ -90,7 +177,10 @@ void hub_remove(struct hub *self, struct subscriber *subscriber) {
         subscriber->previous->next = subscriber->next;
     else
         self->first = subscriber->next;
-    if (subscriber->next) subscriber->next->previous = subscriber->previous;
+    if (subscriber->next)
+        subscriber->next->previous = subscriber->previous;
+    else
+        self->last = subscriber->previous;
     self->count--;
     self->everything_count -= subscriber->everything;
 }
@@ -114,10 +204,6 @@ void hub_send(struct hub *self, struct subscriber *subscriber, struct outgoing *
 
 const char *hub_user_id(const struct subscriber *subscriber) {
     return subscriber->group ? subscriber->group->user_id : "";
-}
-
-bool hub_may_see(const struct subscriber *subscriber, const char *user_id, const struct event *event) {
-    return subscriber->everything || (event->user_id && strcmp(event->user_id, user_id) == 0);
 }
 
 /* An event as text, made once for each transport that needs it. */
@@ -155,6 +241,17 @@ static void give(struct hub *self, struct subscriber *subscriber, struct renderi
     if (text) hub_send(self, subscriber, text, true);
 }
 
+static void give_watchers(struct hub *self, struct rendering *rendering) {
+    const struct event *event = rendering->event;
+    struct watched *watched = event->instance_id ? zhashx_lookup(self->watched, event->instance_id) : NULL;
+    struct watch *next;
+    for (struct watch *watch = watched ? watched->first : NULL; watch; watch = next) {
+        next = watch->next;
+        give(self, watch->subscriber, rendering);
+    }
+    if (watched && strcmp(event->kind, "instance.deleted") == 0) unwatch_all(self, event->instance_id);
+}
+
 void hub_publish(struct hub *self, const char *epoch, const struct event *event) {
     struct rendering rendering = { .event = event, .epoch = epoch };
     struct subscriber *next;
@@ -171,6 +268,7 @@ void hub_publish(struct hub *self, const char *epoch, const struct event *event)
             if (subscriber->everything) give(self, subscriber, &rendering);
         }
     }
+    if (self->watch_count) give_watchers(self, &rendering);
     if (rendering.count) histogram_observe(self->lag, (double)(clock_wall_ms() - event->at) / 1000.0);
     rendering_release(&rendering);
 }
@@ -212,8 +310,12 @@ static bool is_any(const struct subscriber *subscriber, const void *key) {
     return true;
 }
 
-static bool is_everything_of(const struct subscriber *subscriber, const void *user_id) {
-    return subscriber->everything && strcmp(hub_user_id(subscriber), user_id) == 0;
+bool hub_is_privileged(const struct subscriber *subscriber) {
+    return subscriber->everything || subscriber->watches;
+}
+
+static bool is_privileged_of(const struct subscriber *subscriber, const void *user_id) {
+    return hub_is_privileged(subscriber) && strcmp(hub_user_id(subscriber), user_id) == 0;
 }
 
 unsigned hub_end_session(struct hub *self, const char *session_id, const char *reason) {
@@ -228,8 +330,18 @@ unsigned hub_end_all(struct hub *self, const char *reason) {
     return end_where(self, is_any, NULL, reason);
 }
 
-unsigned hub_end_everything_of(struct hub *self, const char *user_id, const char *reason) {
-    return end_where(self, is_everything_of, user_id, reason);
+unsigned hub_end_privileged_of(struct hub *self, const char *user_id, const char *reason) {
+    return end_where(self, is_privileged_of, user_id, reason);
+}
+
+unsigned hub_end_some(struct hub *self, unsigned most, const char *reason) {
+    while (most-- > 0 && self->last)
+        end(self, self->last, reason);
+    return self->count;
+}
+
+unsigned hub_privileged_count(const struct hub *self) {
+    return self->everything_count + self->watch_count;
 }
 
 unsigned hub_count(const struct hub *self) {

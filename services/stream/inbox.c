@@ -82,6 +82,10 @@ void inbox_post_reset(struct inbox *self, int64_t head) {
     post(self, letter);
 }
 
+void inbox_post_caught_up(struct inbox *self) {
+    post(self, letter_new(LETTER_CAUGHT_UP));
+}
+
 void inbox_post_revoked(struct inbox *self, const char *session_id) {
     struct letter *letter = letter_new(LETTER_REVOKED);
     snprintf(letter->session_id, sizeof letter->session_id, "%s", session_id);

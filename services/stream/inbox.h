@@ -14,7 +14,7 @@
 
 enum { INBOX_EVENTS_MAX = 50000 };
 
-enum letter_kind { LETTER_EVENT, LETTER_RESET, LETTER_REVOKED, LETTER_ADMITTED, LETTER_STOP };
+enum letter_kind { LETTER_EVENT, LETTER_RESET, LETTER_CAUGHT_UP, LETTER_REVOKED, LETTER_ADMITTED, LETTER_STOP };
 
 struct letter {
     enum letter_kind kind;
@@ -33,6 +33,7 @@ void inbox_free(struct inbox *self);
 /* Take what they are given; all copy. LETTER_EVENT blocks while the box holds INBOX_EVENTS_MAX events. */
 void inbox_post_event(struct inbox *self, const struct event *event);
 void inbox_post_reset(struct inbox *self, int64_t head);
+void inbox_post_caught_up(struct inbox *self);
 void inbox_post_revoked(struct inbox *self, const char *session_id);
 void inbox_post_admitted(struct inbox *self, struct admission_job *job);
 void inbox_post_stop(struct inbox *self);

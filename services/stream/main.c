@@ -1,10 +1,10 @@
 /*
- * main.c: `stream`: open SSE streams (and, beside them, Socket.IO's) to browsers and programs (ARCHITECTURE §1, §5).
+ * main.c: `stream`: open streams to browsers and programs, SSE and Socket.IO (ARCHITECTURE §1, §5).
  *
  * Threads: the lws loop (main), the event log's reader, the revocations' poll, admission, the bus client, signals.
- * Settings: STREAM_*, JWT_SECRET, ALLOWED_ORIGINS, DB_*, BUS_*. When the database is away, open streams go on (what is
- * published is used while contiguous) and new ones open; resuming from before the memory waits. When auth is away, new
- * streams are refused with 503 rather than trusting a stale list of revoked sessions.
+ * Settings: STREAM_*, SOCKETIO_*, EDGE_SECRET, JWT_SECRET, ALLOWED_ORIGINS, DB_*, BUS_*. When the database is away,
+ * open streams go on (what is published is used while contiguous) and new ones open; resuming from before the memory
+ * waits. When auth is away, new streams are refused with 503 rather than trusting a stale list of revoked sessions.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -32,6 +32,11 @@ static void on_event(void *user_data, const struct event *event) {
 static void on_reset(void *user_data, int64_t head) {
     (void)user_data;
     inbox_post_reset(server->inbox, head);
+}
+
+static void on_caught_up(void *user_data) {
+    (void)user_data;
+    inbox_post_caught_up(server->inbox);
 }
 
 static void on_revoked(void *user_data, const char *session_id) {
@@ -91,6 +96,10 @@ static int run(struct bus_client *bus) {
         .jwt_secret = config.jwt_secret,
         .jwt_secret_previous = config.jwt_secret_previous,
         .allowed_origins = config.allowed_origins,
+        .edge_secret = config.edge_secret,
+        .most_an_address = (unsigned)config.stream_max_per_address,
+        .ping_interval_ms = config.socketio_ping_interval_ms,
+        .ping_timeout_ms = config.socketio_ping_timeout_ms,
         .hub = { .queue_bytes = (size_t)config.stream_queue_bytes,
             .most = (unsigned)config.stream_max,
             .most_a_user = (unsigned)config.stream_max_per_user } };
@@ -107,8 +116,13 @@ static int run(struct bus_client *bus) {
     server->revocations = revocations_new(bus, on_revoked, NULL);
     server->admission = admission_new(&(struct admission_options){
         .bus = bus, .revocations = server->revocations, .database = &database, .on_done = on_admitted });
-    reader = event_reader_new(&(struct event_reader_options){
-        .bus = bus, .database = &database, .start = -1, .on_event = on_event, .on_reset = on_reset });
+    reader = event_reader_new(&(struct event_reader_options){ .bus = bus,
+        .database = &database,
+        .start = -1,
+        .history = SERVER_RECENT_EVENTS, /* so that clients of the process before this one resume from memory */
+        .on_event = on_event,
+        .on_reset = on_reset,
+        .on_caught_up = on_caught_up });
     struct counters_publisher *publisher = counters_publisher_new(bus, "stream", (int)config.instance);
 
     sigset_t signals;

@@ -23,7 +23,9 @@ void recent_reset(struct recent *self, int64_t cursor);
 bool recent_covers(const struct recent *self, int64_t cursor);
 /* The newest id (or the cursor it was reset to). */
 int64_t recent_head(const struct recent *self);
-/* The first event with an id above cursor, or NULL; borrowed until the next recent_add. */
-const struct event *recent_after(const struct recent *self, int64_t cursor);
+/* Calls visit, in order, for every event after cursor: of all users, or with a user_id of that one, for the price of
+ * that user's events alone. */
+void recent_each(struct recent *self, const char *user_id, int64_t cursor,
+    void (*visit)(const struct event *event, void *user_data), void *user_data);
 
 #endif

@@ -6,6 +6,7 @@
 #ifndef BORE_SERVICES_STREAM_SERVER_H
 #define BORE_SERVICES_STREAM_SERVER_H
 
+#include <czmq.h>
 #include <libwebsockets.h>
 #include <stdbool.h>
 
@@ -17,17 +18,39 @@
 #include "services/stream/hub.h"
 #include "services/stream/inbox.h"
 #include "services/stream/recent.h"
+#include "services/stream/tally.h"
+
+struct engineio;
+
+enum { SERVER_RECENT_EVENTS = 20000 }; /* kept in memory for those who come back */
+
+struct server_options {
+    const char *address; /* copied */
+    int port;
+    const char *jwt_secret; /* borrowed, as all texts below */
+    const char *jwt_secret_previous; /* what was made with it is accepted too; "" or NULL: none */
+    const char *allowed_origins;
+    const char *edge_secret;
+    unsigned most_an_address;
+    int64_t ping_interval_ms, ping_timeout_ms; /* of Engine.IO */
+    struct hub_options hub;
+};
 
 struct server {
+    struct server_options options;
     struct lws_context *context;
-    struct lws_vhost *vhost;
     struct hub *hub;
     struct recent *recent;
     struct token_cache *tokens;
     struct inbox *inbox;
     struct revocation_set *revocations; /* set before the loop runs */
     struct admission *admission;        /* likewise */
-    char epoch[20];                     /* "" until the log was first reached */
+    struct engineio *engineio;
+    struct tally *addresses; /* open streams by client address */
+    struct tally *replays;   /* reads of the log by user, those that admission holds */
+    zhashx_t *rechecked;     /* user ids asked about in this tick */
+    char epoch[20];
+    bool is_ready; /* the log was read to its end once, and the recent events are here */
     void (*read_epoch)(char *ret_epoch, size_t size);
     const char *allowed_origins;
     struct ev_loop *loop;
@@ -35,16 +58,21 @@ struct server {
     lws_sorted_usec_list_t ending;
     bool stopping;
     int64_t stop_deadline_ms;
-    struct counter *active_sse, *opened_sse;
+    unsigned sse_open, socketio_open;
+    struct counter *active_sse, *opened_sse, *active_socketio, *opened_socketio;
 };
 
-struct server_options {
-    const char *address; /* copied */
-    int port;
-    const char *jwt_secret;
-    const char *jwt_secret_previous; /* tokens made with it are accepted too; "" or NULL: none */
-    const char *allowed_origins;     /* borrowed */
-    struct hub_options hub;
+/* One connection of lws, from its request on: who has it, and what that one does with it. */
+struct connection_handler {
+    int (*writeable)(void *owner);                           /* returns what the lws callback returns */
+    void (*closed)(void *owner);                             /* whoever ended it */
+    int (*body)(void *owner, const void *data, size_t size); /* a part of the request's body, or of a message */
+    int (*body_complete)(void *owner);                       /* may be NULL, like body */
+};
+
+struct connection {
+    const struct connection_handler *handler; /* NULL: nobody */
+    void *owner;
 };
 
 /* NULL when the port cannot be had; lws has logged why. */

@@ -19,12 +19,13 @@
 #include <sys/socket.h>
 
 #include "common/clock.h"
+#include "common/crypto.h"
 #include "common/log.h"
 #include "common/memory.h"
-#include "services/lib/event_log.h"
+#include "services/stream/resume.h"
 #include "services/stream/sse.h"
 
-enum { ADMISSION_MS = 2500, WRITE_MAX = 32768 };
+enum { ADMITTING_SECONDS = 5, WRITE_MAX = 32768, RETRY_SPREAD_MS = 4000 };
 
 enum state { STATE_ADMITTING, STATE_OPEN, STATE_ENDING };
 
@@ -33,7 +34,9 @@ struct sse_stream {
     struct server *server;
     struct lws *wsi; /* NULL: closed */
     ev_io incoming;
+    struct tally_entry *address;
     enum state state;
+    bool is_counted; /* among the open ones */
     bool job_is_out;
     unsigned char seconds_quiet;
     int64_t told_cursor; /* the id that the client has */
@@ -91,7 +94,8 @@ static void kill_soon(struct sse_stream *self) {
 
 static void wake(struct subscriber *subscriber) {
     struct sse_stream *self = stream_of(subscriber);
-    if (lws_send_pipe_choked(self->wsi))
+    /* what the socket does not take lws keeps, once; until it has left we queue */
+    if (lws_partial_buffered(self->wsi))
         lws_callback_on_writable(self->wsi);
     else if (write_some(self) < 0)
         kill_soon(self);
@@ -99,7 +103,8 @@ static void wake(struct subscriber *subscriber) {
         lws_callback_on_writable(self->wsi);
 }
 
-int sse_stream_writeable(struct sse_stream *self) {
+static int on_writeable(void *owner) {
+    struct sse_stream *self = owner;
     if (!outgoing_queue_empty(&self->subscriber.queue) && write_some(self) < 0) return -1;
     if (!outgoing_queue_empty(&self->subscriber.queue)) {
         lws_callback_on_writable(self->wsi);
@@ -111,6 +116,11 @@ int sse_stream_writeable(struct sse_stream *self) {
 static void end(struct subscriber *subscriber, const char *reason) {
     struct sse_stream *self = stream_of(subscriber);
     _cleanup_strbuf_ struct strbuf text = STRBUF_INIT;
+    if (strcmp(reason, "server_shutdown") == 0) { /* not all at once at whoever is left */
+        unsigned char random[2];
+        random_bytes(random, sizeof random);
+        strbuf_append_format(&text, "retry: %d\n", SSE_RETRY_MS / 2 + (random[0] * 256 + random[1]) % RETRY_SPREAD_MS);
+    }
     strbuf_append_format(&text, ": closed: %s\n\n", reason);
     if (!lws_send_pipe_choked(self->wsi)) {
         struct outgoing *last = outgoing_new(text.data, text.size);
@@ -147,68 +157,90 @@ static void queue_text(struct sse_stream *self, const struct strbuf *text) {
     outgoing_unref(item);
 }
 
-/* Everything after the subscriber's cursor that is in memory. */
-static void append_recent(struct sse_stream *self, struct strbuf *out, const char *user_id) {
-    const struct server *server = self->server;
-    const struct event *event;
-    int64_t cursor = self->subscriber.cursor;
-    while ((event = recent_after(server->recent, cursor)) != NULL) {
-        cursor = event->id;
-        if (hub_may_see(&self->subscriber, user_id, event)) sse_append_event(out, server->epoch, event);
-    }
-    if (cursor > self->subscriber.cursor) self->subscriber.cursor = cursor;
-}
-
-struct opening {
-    const char *user_id;
-    int64_t cursor;             /* where the client continues */
-    bool reset;                 /* it cannot: tell it */
-    const struct event *events; /* from the database, in order, up to `head` */
-    size_t event_count;
-    int64_t head; /* events up to here are dealt with when `events` are told; 0: none were read */
+struct telling {
+    struct strbuf *text;
+    const char *epoch;
 };
 
-static int open_stream(struct sse_stream *self, const struct opening *opening) {
+static void tell(const struct event *event, void *user_data) {
+    struct telling *telling = user_data;
+    sse_append_event(telling->text, telling->epoch, event);
+}
+
+static void count(struct sse_stream *self, bool is_open) {
+    struct server *server = self->server;
+    self->is_counted = is_open;
+    server->sse_open += is_open ? 1 : -1U;
+    gauge_set(server->active_sse, server->sse_open);
+    if (is_open) counter_add(server->opened_sse, 1);
+}
+
+static int open_stream(struct sse_stream *self, const char *user_id, const struct resume *resume) {
     struct server *server = self->server;
     struct http_request request;
     request_of(self, &request);
-    int error = hub_add(server->hub, &self->subscriber, opening->user_id);
+    int error = hub_add(server->hub, &self->subscriber, user_id);
     if (error) return http_answer_error(self->wsi, &request, error, server->allowed_origins);
     self->state = STATE_OPEN;
-    gauge_set(server->active_sse, hub_count(server->hub));
-    counter_add(server->opened_sse, 1);
+    count(self, true);
     if (http_begin_events(self->wsi, &request, server->allowed_origins) != 0) return -1;
     lws_set_timeout(self->wsi, NO_PENDING_TIMEOUT, 0);
     lws_http_headers_detach(self->wsi); /* the headers' storage goes back to the pool */
 
     _cleanup_strbuf_ struct strbuf text = STRBUF_INIT;
     int64_t now = clock_wall_ms();
-    sse_append_connected(&text, server->epoch, opening->cursor, now);
-    self->subscriber.cursor = opening->cursor;
-    if (opening->reset) sse_append_reset(&text, server->epoch, opening->cursor, now);
-    for (size_t i = 0; i < opening->event_count; i++)
-        sse_append_event(&text, server->epoch, &opening->events[i]);
-    if (opening->head > self->subscriber.cursor) self->subscriber.cursor = opening->head;
-    append_recent(self, &text, opening->user_id);
+    sse_append_connected(&text, server->epoch, resume->cursor, now);
+    if (resume->reset) sse_append_reset(&text, server->epoch, resume->cursor, now);
+    resume_tell(server, &self->subscriber, user_id, resume, tell, &(struct telling){ &text, server->epoch });
     queue_text(self, &text);
     lws_callback_on_writable(self->wsi);
     return 0;
 }
 
+static void on_admitted(struct server *server, struct admission_job *job) {
+    struct sse_stream *self = job->connection;
+    self->job_is_out = false;
+    if (!self->wsi) {
+        free(self);
+    } else {
+        struct http_request request;
+        struct resume resume;
+        request_of(self, &request);
+        int error = resume_from_job(server, job, &resume);
+        int result = error ? http_answer_error(self->wsi, &request, error, server->allowed_origins)
+                           : open_stream(self, job->claims.user_id, &resume);
+        if (result != 0) kill_soon(self);
+    }
+    admission_job_free(job);
+}
+
 /* Gives the job to admission, or answers that it cannot. */
 static int submit(struct sse_stream *self, struct admission_job *job, const struct http_request *request) {
     job->connection = self;
-    job->deadline_ms = clock_monotonic_ms() + ADMISSION_MS;
-    memcpy(job->request_id, request->request_id, sizeof job->request_id);
-    if (!admission_submit(self->server->admission, job)) {
+    job->on_answer = on_admitted;
+    int error = resume_submit(self->server, job, request->request_id);
+    if (error) {
         admission_job_free(job);
-        return http_answer_error(self->wsi, request, ERR_OVERLOADED, self->server->allowed_origins);
+        return http_answer_error(self->wsi, request, error, self->server->allowed_origins);
     }
     self->state = STATE_ADMITTING;
     self->job_is_out = true;
-    lws_set_timeout(self->wsi, PENDING_TIMEOUT_HTTP_CONTENT, 2 * ADMISSION_MS / 1000);
+    lws_set_timeout(self->wsi, PENDING_TIMEOUT_HTTP_CONTENT, ADMITTING_SECONDS);
     return 0;
 }
+
+static void on_closed(void *owner) {
+    struct sse_stream *self = owner;
+    struct server *server = self->server;
+    hub_remove(server->hub, &self->subscriber);
+    if (self->is_counted) count(self, false);
+    tally_drop(server->addresses, self->address);
+    ev_io_stop(server->loop, &self->incoming);
+    self->wsi = NULL;
+    if (!self->job_is_out) free(self);
+}
+
+static const struct connection_handler handler = { .writeable = on_writeable, .closed = on_closed };
 
 static struct sse_stream *stream_new(
     struct server *server, struct lws *wsi, const struct http_request *request, const struct token_claims *claims) {
@@ -218,6 +250,7 @@ static struct sse_stream *stream_new(
     self->wsi = wsi;
     self->subscriber.transport = &sse_transport;
     self->subscriber.expires_at = claims->expires_at;
+    self->subscriber.everything = request->scope_all;
     snprintf(self->subscriber.session_id, sizeof self->subscriber.session_id, "%.40s", claims->session_id);
     memcpy(self->request_id, request->request_id, sizeof self->request_id);
     memcpy(self->origin, request->origin, origin_size);
@@ -225,87 +258,27 @@ static struct sse_stream *stream_new(
     return self;
 }
 
-/* Where the client wants to continue, as far as memory alone can tell. */
-static void plan(
-    struct server *server, const struct http_request *request, struct admission_job *job, struct opening *opening) {
-    opening->cursor = recent_head(server->recent);
-    if (!request->last_event_id[0]) return;
-    int64_t id;
-    if (event_cursor_parse(request->last_event_id, job->epoch, sizeof job->epoch, &id) != 0) {
-        opening->reset = true;
-    } else if (strcmp(job->epoch, server->epoch) == 0 && recent_covers(server->recent, id)) {
-        opening->cursor = id;
-    } else {
-        job->replay = true;
-        job->cursor = id;
-    }
-}
-
 int sse_stream_begin(
-    struct server *server, struct lws *wsi, const struct http_request *request, struct sse_stream **ret_stream) {
+    struct server *server, struct lws *wsi, const struct http_request *request, struct connection *connection) {
     struct token_claims claims;
     if (!request->token[0] || token_cache_verify(server->tokens, request->token, &claims) != 0)
         return http_answer_error(wsi, request, ERR_UNAUTHORIZED, server->allowed_origins);
     int known = revocations_check_cached(server->revocations, &claims);
     if (known == ERR_UNAUTHORIZED) return http_answer_error(wsi, request, ERR_UNAUTHORIZED, server->allowed_origins);
-    if (!server->epoch[0]) return http_answer_error(wsi, request, ERR_UNAVAILABLE, server->allowed_origins);
+    struct tally_entry *address = tally_take(server->addresses, request->address);
+    if (!address) return http_answer_error(wsi, request, ERR_TOO_MANY_REQUESTS, server->allowed_origins);
 
     struct sse_stream *self = stream_new(server, wsi, request, &claims);
-    self->subscriber.everything = request->scope_all;
-    *ret_stream = self;
-    struct opening opening = { .user_id = claims.user_id };
+    self->address = address;
+    *connection = (struct connection){ &handler, self };
+    struct resume resume;
     struct admission_job *job = xcalloc(1, sizeof *job);
     job->claims = claims;
     job->everything = request->scope_all;
-    plan(server, request, job, &opening);
-    if (known != 0 || job->everything || job->replay || opening.reset) {
-        if (opening.reset) { /* a cursor that is none: told like one that cannot be served */
-            job->replay = true;
-            job->cursor = INT64_MAX;
-        } else if (!job->replay) {
-            job->cursor = opening.cursor;
-            memcpy(job->epoch, server->epoch, sizeof job->epoch);
-        }
-        return submit(self, job, request);
-    }
+    resume_plan(server, request->last_event_id, job, &resume);
+    if (known != 0 || job->everything || job->replay) return submit(self, job, request);
     admission_job_free(job);
-    return open_stream(self, &opening);
-}
-
-void sse_stream_admitted(struct server *server, struct admission_job *job) {
-    struct sse_stream *self = job->connection;
-    self->job_is_out = false;
-    if (!self->wsi) {
-        free(self);
-    } else {
-        struct http_request request;
-        request_of(self, &request);
-        struct opening opening = { .user_id = job->claims.user_id,
-            .cursor = job->reset ? job->head : job->cursor,
-            .reset = job->reset,
-            .events = job->events,
-            .event_count = job->event_count,
-            .head = job->replay ? job->head : 0 };
-        int64_t known = opening.head > opening.cursor ? opening.head : opening.cursor;
-        int result;
-        if (job->error)
-            result = http_answer_error(self->wsi, &request, job->error, server->allowed_origins);
-        else if (known < recent_head(server->recent) && !recent_covers(server->recent, known)) /* it took too long */
-            result = http_answer_error(self->wsi, &request, ERR_UNAVAILABLE, server->allowed_origins);
-        else
-            result = open_stream(self, &opening);
-        if (result != 0) kill_soon(self);
-    }
-    admission_job_free(job);
-}
-
-void sse_stream_closed(struct sse_stream *self) {
-    struct server *server = self->server;
-    hub_remove(server->hub, &self->subscriber);
-    gauge_set(server->active_sse, hub_count(server->hub));
-    ev_io_stop(server->loop, &self->incoming);
-    self->wsi = NULL;
-    if (!self->job_is_out) free(self);
+    return open_stream(self, claims.user_id, &resume);
 }
 
 void sse_stream_tick(struct subscriber *subscriber, void *server_pointer) {

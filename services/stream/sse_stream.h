@@ -6,18 +6,10 @@
 
 #include "services/stream/server.h"
 
-struct sse_stream;
-
-/* Authenticates, then opens the stream or hands it to admission. Returns what the lws callback returns; *ret_stream
- * stays NULL when the request was refused. */
+/* Authenticates, then opens the stream or hands it to admission; the connection becomes the stream's, unless the
+ * request was refused. Returns what the lws callback returns. */
 int sse_stream_begin(
-    struct server *server, struct lws *wsi, const struct http_request *request, struct sse_stream **ret_stream);
-/* Admission's answer; takes the job. The stream may be gone by now. */
-void sse_stream_admitted(struct server *server, struct admission_job *job);
-/* The socket takes bytes. Returns what the lws callback returns. */
-int sse_stream_writeable(struct sse_stream *self);
-/* The connection has ended, whoever ended it. */
-void sse_stream_closed(struct sse_stream *self);
+    struct server *server, struct lws *wsi, const struct http_request *request, struct connection *connection);
 /* Once a second for each open stream: keep-alive when it is due. */
 void sse_stream_tick(struct subscriber *subscriber, void *server);
 

@@ -14,6 +14,7 @@
 #include "services/stream/hub.h"
 #include "services/stream/recent.h"
 #include "services/stream/sse.h"
+#include "services/stream/tally.h"
 
 struct client {
     struct subscriber subscriber; /* first */
@@ -148,13 +149,90 @@ static void test_sessions_and_tokens_end(void **state) {
     assert_int_equal(hub_end_session(hub, "s1", "token_revoked"), 1);
     assert_int_equal(hub_end_expired(hub, 99), 0);
     assert_int_equal(hub_end_expired(hub, 100), 1);
-    assert_int_equal(hub_end_everything_of(hub, "user_1", "forbidden"), 0);
-    assert_int_equal(hub_end_everything_of(hub, "user_2", "forbidden"), 1);
+    assert_int_equal(hub_end_privileged_of(hub, "user_1", "forbidden"), 0);
+    assert_int_equal(hub_end_privileged_of(hub, "user_2", "forbidden"), 1);
     assert_string_equal(revoked.ended, "token_revoked");
     assert_string_equal(expired.ended, "token_expired");
     assert_string_equal(admin.ended, "forbidden");
     assert_int_equal(hub_count(hub), 0);
     hub_free(hub);
+}
+
+static const char *unwatched_instance;
+
+static void unwatched(struct subscriber *subscriber, const char *instance_id) {
+    (void)subscriber;
+    unwatched_instance = instance_id;
+}
+
+static void test_watched_instances_of_others(void **state) {
+    (void)state;
+    static const struct transport watching = {
+        .name = "test", .append_event = sse_append_event, .wake = wake, .end = end, .unwatched = unwatched
+    };
+    struct hub *hub = new_hub();
+    struct client admin = client_of("s1"), owner = client_of("s2");
+    admin.subscriber.transport = &watching;
+    hub_add(hub, &admin.subscriber, "user_1");
+    hub_add(hub, &owner.subscriber, "user_2");
+    publish(hub, 1, "user_2");
+    assert_int_equal(admin.woken, 0);
+    assert_int_equal(hub_watch(hub, &admin.subscriber, "inst_1"), 0);
+    assert_int_equal(hub_watch(hub, &admin.subscriber, "inst_1"), 0); /* once is enough */
+    assert_int_equal(hub_watch(hub, &admin.subscriber, "inst_2"), 0);
+    assert_true(hub_is_privileged(&admin.subscriber));
+    publish(hub, 2, "user_2");
+    assert_int_equal(admin.woken, 1);
+    publish(hub, 3, "user_1"); /* its own as well, once */
+    assert_int_equal(admin.woken, 2);
+    struct event deleted = event_of(4, "user_2");
+    deleted.kind = (char *)(uintptr_t) "instance.deleted";
+    hub_publish(hub, "e1", &deleted);
+    assert_int_equal(admin.woken, 3);
+    assert_string_equal(unwatched_instance, "inst_1");
+    publish(hub, 5, "user_2");
+    assert_int_equal(admin.woken, 3);
+    assert_int_equal(hub_privileged_count(hub), 1);
+    assert_false(hub_unwatch(hub, &admin.subscriber, "inst_1"));
+    assert_int_equal(hub_end_privileged_of(hub, "user_1", "forbidden"), 1);
+    assert_int_equal(hub_privileged_count(hub), 0);
+    hub_remove(hub, &owner.subscriber);
+    hub_free(hub);
+}
+
+static void test_ending_some(void **state) {
+    (void)state;
+    struct hub *hub = new_hub();
+    struct client clients[3];
+    for (size_t i = 0; i < ARRAY_SIZE(clients); i++) {
+        char user_id[] = "user_0";
+        user_id[5] = (char)('0' + i);
+        clients[i] = client_of("s");
+        hub_add(hub, &clients[i].subscriber, user_id);
+    }
+    assert_int_equal(hub_end_some(hub, 2, "server_shutdown"), 1);
+    assert_string_equal(clients[0].ended, "server_shutdown"); /* the oldest first */
+    assert_null(clients[2].ended);
+    assert_int_equal(hub_end_some(hub, 5, "server_shutdown"), 0);
+    hub_free(hub);
+}
+
+static void test_tally_counts_by_key(void **state) {
+    (void)state;
+    struct tally *tally = tally_new(2);
+    struct tally_entry *first = tally_take(tally, "192.0.2.1"), *second = tally_take(tally, "192.0.2.1");
+    assert_non_null(first);
+    assert_ptr_equal(first, second);
+    assert_null(tally_take(tally, "192.0.2.1"));
+    assert_non_null(tally_take(tally, "192.0.2.2"));
+    assert_int_equal(tally_count(tally, "192.0.2.1"), 2);
+    tally_drop(tally, first);
+    assert_non_null(tally_take(tally, "192.0.2.1"));
+    tally_drop(tally, first);
+    tally_drop(tally, first);
+    tally_drop(tally, NULL);
+    assert_int_equal(tally_count(tally, "192.0.2.1"), 0);
+    tally_free(tally);
 }
 
 static void test_queue_is_a_ring(void **state) {
@@ -184,13 +262,52 @@ static void test_queue_is_a_ring(void **state) {
     outgoing_queue_release(&queue);
 }
 
+static void append_id(const struct event *event, void *text) {
+    strbuf_append_format(text, " %lld", (long long)event->id);
+}
+
+/* Valid until the next call. */
+static const char *ids_after(struct recent *recent, const char *user_id, int64_t cursor) {
+    static char ids[400];
+    _cleanup_strbuf_ struct strbuf text = STRBUF_INIT;
+    recent_each(recent, user_id, cursor, append_id, &text);
+    snprintf(ids, sizeof ids, "%s", text.data);
+    return ids;
+}
+
+static void test_recent_knows_whose_they_are(void **state) {
+    (void)state;
+    struct recent *recent = recent_new(8, 1 << 20);
+    static const char *const users[] = { "user_1", "user_2", NULL, "user_1", "user_3" };
+    for (int64_t id = 1; id <= 20; id++) {
+        struct event event = event_of(id, users[id % 5]);
+        recent_add(recent, &event);
+    }
+    /* 13 to 20 are there; users by id % 5: 0 user_1, 1 user_2, 2 nobody, 3 user_1, 4 user_3 */
+    assert_string_equal(ids_after(recent, NULL, 0), " 13 14 15 16 17 18 19 20");
+    assert_string_equal(ids_after(recent, "user_1", 0), " 13 15 18 20");
+    assert_string_equal(ids_after(recent, "user_1", 15), " 18 20");
+    assert_string_equal(ids_after(recent, "user_2", 0), " 16");
+    assert_string_equal(ids_after(recent, "user_3", 19), "");
+    assert_string_equal(ids_after(recent, "user_4", 0), "");
+    for (int64_t id = 21; id <= 40; id++) { /* the others fall out */
+        struct event event = event_of(id, "user_9");
+        recent_add(recent, &event);
+    }
+    assert_string_equal(ids_after(recent, "user_1", 0), "");
+    struct event event = event_of(41, "user_1");
+    recent_add(recent, &event);
+    assert_string_equal(ids_after(recent, "user_1", 0), " 41");
+    recent_free(recent);
+}
+
 static void test_recent_is_contiguous_and_bounded(void **state) {
     (void)state;
     struct recent *recent = recent_new(10, 1 << 20);
     recent_reset(recent, 41);
     assert_true(recent_covers(recent, 41));
     assert_false(recent_covers(recent, 40));
-    assert_null(recent_after(recent, 41));
+    assert_string_equal(ids_after(recent, NULL, 41), "");
     for (int64_t id = 42; id <= 60; id++) {
         struct event event = event_of(id, "user_1");
         recent_add(recent, &event);
@@ -199,9 +316,9 @@ static void test_recent_is_contiguous_and_bounded(void **state) {
     assert_true(recent_covers(recent, 50));
     assert_false(recent_covers(recent, 49));
     assert_false(recent_covers(recent, 61));
-    assert_int_equal(recent_after(recent, 50)->id, 51);
-    assert_int_equal(recent_after(recent, 59)->id, 60);
-    assert_null(recent_after(recent, 60));
+    assert_string_equal(ids_after(recent, NULL, 57), " 58 59 60");
+    assert_string_equal(ids_after(recent, "user_1", 57), " 58 59 60");
+    assert_string_equal(ids_after(recent, NULL, 60), "");
     struct event far = event_of(100, "user_1"); /* a hole never stays inside */
     recent_add(recent, &far);
     assert_false(recent_covers(recent, 60));
@@ -255,6 +372,10 @@ int main(void) {
         cmocka_unit_test(test_sessions_and_tokens_end),
         cmocka_unit_test(test_queue_is_a_ring),
         cmocka_unit_test(test_recent_is_contiguous_and_bounded),
+        cmocka_unit_test(test_recent_knows_whose_they_are),
+        cmocka_unit_test(test_watched_instances_of_others),
+        cmocka_unit_test(test_ending_some),
+        cmocka_unit_test(test_tally_counts_by_key),
         cmocka_unit_test(test_texts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
