@@ -46,8 +46,11 @@ struct engineio *engineio_new(struct server *server) {
 
 void engineio_stop(struct engineio *self) {
     lws_sul_cancel(&self->tick);
-    while (self->first)
-        engineio_end(self->first, "server_shutdown", "1");
+    struct engineio_session *next;
+    for (struct engineio_session *session = self->first; session; session = next) {
+        next = session->next;
+        engineio_end(session, "server_shutdown", "1");
+    }
 }
 
 void engineio_free(struct engineio *self) {

@@ -194,6 +194,7 @@ int engineio_websocket_begin(
                                                        : engineio_open(server->engineio, request, &error);
     if (!session || session->websocket) return -1;
     session->websocket = wsi;
+    server_bound_socket(wsi);
     *connection = (struct connection){ &handler, session };
     lws_set_timeout(wsi, NO_PENDING_TIMEOUT, 0);
     if (request->sid[0]) {

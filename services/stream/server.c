@@ -12,6 +12,7 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <time.h>
 
 #include "common/clock.h"
@@ -29,12 +30,18 @@ enum {
     RECENT_BYTES = 16 * 1024 * 1024,
     TOKENS_CACHED = 20000,
     HEADER_BYTES = 16384,
-    RECEIVE_BYTES = 512, /* lws keeps a buffer of this size for each WebSocket; longer messages come in parts */
+    SOCKET_BYTES = 65536, /* the kernel doubles it, for its own needs */
+    RECEIVE_BYTES = 512,  /* lws keeps a buffer of this size for each WebSocket; longer messages come in parts */
     REPLAYS_PER_USER = 200,
 };
 
 int64_t server_now_seconds(void) {
     return (int64_t)time(NULL);
+}
+
+void server_bound_socket(struct lws *wsi) {
+    int size = SOCKET_BYTES;
+    (void)setsockopt(lws_get_socket_fd(wsi), SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
 }
 
 static struct server *server_of(struct lws *wsi) {

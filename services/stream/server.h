@@ -81,6 +81,9 @@ struct server *server_new(const struct server_options *options);
 void server_run(struct server *self);
 void server_free(struct server *self);
 
+/* Bounds what the kernel keeps for a client that does not read; what is beyond waits in the stream's own queue. */
+void server_bound_socket(struct lws *wsi);
+
 /* What other threads call. */
 void server_wake(void *server);
 

@@ -254,6 +254,7 @@ static struct sse_stream *stream_new(
     snprintf(self->subscriber.session_id, sizeof self->subscriber.session_id, "%.40s", claims->session_id);
     memcpy(self->request_id, request->request_id, sizeof self->request_id);
     memcpy(self->origin, request->origin, origin_size);
+    server_bound_socket(wsi);
     watch_client(self);
     return self;
 }

@@ -219,7 +219,7 @@ describe('stream with short-lived tokens', () => {
 })
 
 describe('stream with small queues', () => {
-  const sut = systemFor({ before, after, afterEach }, { env: { STREAM_QUEUE_BYTES: '8192' } })
+  const sut = systemFor({ before, after, afterEach }, { env: { STREAM_QUEUE_BYTES: '65536' } })
 
   test('a reader who does not read is disconnected; it hurts nobody and resumes by cursor', async () => {
     const { system } = sut
@@ -232,7 +232,7 @@ describe('stream with small queues', () => {
     const slow = () => system.log('stream').includes('slow_reader')
     const name = '🚇'.repeat(250)
     let renames = 0
-    while (renames < 40000 && !slow()) await Promise.all(Array.from({ length: 100 }, () => user.api.patch(`/api/instances/${instance.id}`, { name: `${name}${renames++}` })))
+    while (renames < 40000 && !slow()) await Promise.all(Array.from({ length: 25 }, () => user.api.patch(`/api/instances/${instance.id}`, { name: `${name}${renames++}` })))
     await waitFor(slow, 'the log to name slow_reader')
     const renamed = (stream) => stream.messages.filter((message) => message.json?.type === 'renamed').length
     await reading.until((s) => renamed(s) === renames, `all ${renames} events at the other reader`)
