@@ -290,8 +290,10 @@ static const char *wanted_cursor(
     const char *pid = text_of(data, "pid"), *offset = text_of(data, "offset");
     *ret_joining = (struct joining){ .had_state = pid != NULL };
     if (!pid) return text_of(data, "cursor");
-    if (!offset || !recovery_pid_is_of(server->options.jwt_secret, claims->user_id, claims->session_id, pid))
-        return NULL;
+    const char *previous = server->options.jwt_secret_previous;
+    bool is_ours = recovery_pid_is_of(server->options.jwt_secret, claims->user_id, claims->session_id, pid) ||
+                   (previous && previous[0] && recovery_pid_is_of(previous, claims->user_id, claims->session_id, pid));
+    if (!offset || !is_ours) return NULL;
     ret_joining->is_recovery = true;
     snprintf(ret_joining->pid, sizeof ret_joining->pid, "%s", pid);
     return offset;
