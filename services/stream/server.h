@@ -27,7 +27,7 @@ enum { SERVER_RECENT_EVENTS = 20000 }; /* kept in memory for those who come back
 struct server_options {
     const char *address; /* copied */
     int port;
-    const char *jwt_secret; /* borrowed, as all texts below */
+    const char *jwt_secret;          /* borrowed, as all texts below */
     const char *jwt_secret_previous; /* what was made with it is accepted too; "" or NULL: none */
     const char *allowed_origins;
     const char *edge_secret;
