@@ -9,8 +9,8 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
-#include "common/clock.h"
 #include "common/crypto.h"
 #include "common/memory.h"
 
@@ -25,13 +25,21 @@ static int hash_cost(const char *hash) {
     return cost >= BCRYPT_COST_MIN ? cost : 0;
 }
 
+/* Processor time of this thread. Where everything starts at once, real time would measure the crowd, and what was
+ * measured decides for as long as the process lives which sign-ins are refused. */
+static int64_t processor_ms(void) {
+    struct timespec used;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
+    return (int64_t)used.tv_sec * 1000 + used.tv_nsec / 1000000;
+}
+
 int password_checker_init(struct password_checker *self, int cost) {
     char nobody[2 * 16 + 1];
     self->cost = cost;
     random_hex(16, nobody);
-    int64_t begun = clock_monotonic_ms();
+    int64_t begun = processor_ms();
     int error = password_hash(nobody, cost, self->dummy_hash);
-    self->milliseconds = (int)(clock_monotonic_ms() - begun);
+    self->milliseconds = (int)(processor_ms() - begun);
     memory_wipe(nobody, sizeof nobody);
     return error;
 }

@@ -13,7 +13,7 @@ enum { PASSWORD_HASH_SIZE = 128, ONE_TIME_PASSWORD_SIZE = 24 };
 /* Embedded, owns nothing. */
 struct password_checker {
     int cost;                            /* of new hashes */
-    int milliseconds;                    /* that one took here when the process began */
+    int milliseconds;                    /* of processor time that one takes here */
     char dummy_hash[PASSWORD_HASH_SIZE]; /* of a password that nobody knows, at that cost */
 };
 

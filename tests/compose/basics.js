@@ -53,6 +53,18 @@ async function tour(system) {
   for (const path of ['/docs', '/api/openapi.json', '/livez']) assert.equal((await system.api.get(path)).status, 200, path)
 }
 
+/** Silence is noticed: the monitor's canary finds its way through the edge, so its time counts. */
+async function silence(system) {
+  const user = await system.user()
+  const instance = await system.instance(user)
+  await system.connectTunnel(user, instance)
+  const heard = await user.api.post(`/api/instances/${instance.id}/heartbeat`, {})
+  assert.equal(heard.json.status, 'online', heard.text)
+  const begun = performance.now()
+  await waitFor(async () => (await user.api.get(`/api/instances/${instance.id}`)).json.status === 'offline', 'a silent instance to be offline')
+  console.log(`# offline ${((performance.now() - begun) / 1000).toFixed(1)} s after its last heartbeat (HEARTBEAT_TIMEOUT_SECONDS=3)`)
+}
+
 /** Nobody is root, nothing can be written or gained, everything is bounded. */
 async function rights(system) {
   for (const { name, service, inspected } of system.containers()) {
@@ -145,6 +157,7 @@ export const steps = {
   'config is clean': config,
   'up from a fresh clone': up,
   'tour of README': tour,
+  'silence is noticed': silence,
   'rights of the containers': rights,
   'doors: what answers whom': doors,
   'keys: no key, no bus': keys,

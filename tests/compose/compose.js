@@ -46,6 +46,7 @@ export class Compose extends System {
       PORT: String(self.port),
       LOGIN_FAILURES_PER_ADDRESS: '100000',
       EDGE_AUTH_RATE: '100000',
+      HEARTBEAT_TIMEOUT_SECONDS: '3',
       // a registry behind a proxy with certificates of its own
       BUILD_CA_FILE: process.env.BUILD_CA_FILE ?? process.env.NODE_EXTRA_CA_CERTS ?? '',
       ...env
