@@ -29,7 +29,7 @@ DECLARE
     since bigint;
 BEGIN
     SELECT * INTO known FROM bore.coverage;
-    since := bore.ms(clock_timestamp()) - bore.ms(known.at);
+    since := bore.ms(bore.clock()) - bore.ms(known.at);
     RETURN known.covered + CASE WHEN since BETWEEN 0 AND bore.longest_step() THEN since ELSE 1000 END;
 END $$;
 
@@ -46,7 +46,7 @@ BEGIN
             + CASE WHEN known.sender = from_sender AND known.sent = after_sent AND after_sender = from_sender
                         AND sent_ms - after_sent BETWEEN 1 AND bore.longest_step()
                    THEN sent_ms - after_sent ELSE 0 END,
-        sender = from_sender, sent = sent_ms, at = clock_timestamp()
+        sender = from_sender, sent = sent_ms, at = bore.clock()
     WHERE known.sender = from_sender AND known.sent < sent_ms
        OR known.sender <> from_sender AND known.sender = after_sender AND known.sent = after_sent;
     success := FOUND;

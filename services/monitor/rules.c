@@ -22,7 +22,7 @@
 #include "services/monitor/gauges.h"
 
 enum {
-    SWEEP_ROWS = 500,
+    SWEEP_ROWS = 200, /* a sweep is short; the next one follows at once */
     SWEEP_TIME_MS = 500,
     STATEMENT_MS = 3000,
     STILL_MS = 2500, /* as bore.longest_step */

@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict'
 import { System, waitFor } from '../system/support/system.js'
 
-export const victims = ['edge', 'gateway', 'stream', 'bus', 'auth', 'registry', 'postgres']
+export const victims = ['edge', 'gateway', 'stream', 'bus', 'auth', 'registry', 'monitor', 'postgres']
 
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms))
 

@@ -5,7 +5,8 @@
 
 void fixture_clear_all(struct db *db) {
     sql_run(db, "TRUNCATE bore.users, bore.sessions, bore.refresh_tokens, bore.revoked_sessions, bore.login_throttle, "
-                "bore.audit, bore.idempotency, bore.events, bore.servers, bore.instances, bore.alert_history CASCADE");
+                "bore.audit, bore.idempotency, bore.events, bore.servers, bore.instances, bore.health_metrics, "
+                "bore.alert_history CASCADE");
 }
 
 const char *fixture_make_instance(struct db *db, const char *user, const char *name) {
