@@ -73,7 +73,7 @@ objects = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 
 .PHONY: all help run start stop status test unit system lint format sanitize bench chaos fuzz docs clean
 .PHONY: programs env image test-compose
-.PHONY: check-tools unit-tests benches fuzzers format-check layering-check shell-check docs-check web-check static-check
+.PHONY: metrics-check check-tools unit-tests benches fuzzers format-check layering-check shell-check docs-check web-check static-check
 
 all: check-tools $(LIBRARIES) $(PROGRAMS) $(TOOLS) $(BUILD)/web/.complete  ## build everything (the default)
 
@@ -149,9 +149,10 @@ $(BUILD)/web/.complete: $(WEB_SOURCES) tools/build_web.sh
 	$(call announce,pages)
 	$(Q)tools/build_web.sh $(BUILD)
 
-docs: $(TOOLS)  ## write docs/protocol.md, and the settings in README.md and .env.example, from their tables
+docs: $(TOOLS)  ## write docs/protocol.md, docs/metrics.md, the settings in README.md and .env.example, from their tables
 	@mkdir -p docs
 	$(BUILD)/tools/protocol_doc > docs/protocol.md.new && mv docs/protocol.md.new docs/protocol.md
+	$(Q)awk -f tools/metrics_doc.awk services/lib/metrics.def > docs/metrics.md.new && mv docs/metrics.md.new docs/metrics.md
 	$(Q)for file in README.md .env.example; do \
 	    awk -f tools/settings_doc.awk services/lib/config.def $$file > $$file.new && mv $$file.new $$file || exit 1; done
 
@@ -254,7 +255,7 @@ fuzz:  ## run each fuzz target for FUZZ_SECONDS (20) with its kept corpus
 # --- lint --------------------------------------------------------------------------------------------------------
 LINT_STAMPS := $(patsubst %.c,$(BUILD)/lint/%.ok,$(ALL_SOURCES))
 
-lint: format-check layering-check shell-check docs-check web-check static-check  ## format, layers, shell, documentation, types of the dashboard, clang, clang-tidy
+lint: format-check layering-check shell-check docs-check metrics-check web-check static-check  ## format, layers, shell, documentation, types of the dashboard, clang, clang-tidy
 	@echo "lint: clean"
 
 format:  ## let clang-format decide the layout
@@ -268,6 +269,10 @@ layering-check:
 
 shell-check:
 	@tools/check_shell.sh
+
+# The metrics counted are those declared; Prometheus's own judgement on rules and configuration.
+metrics-check:
+	@tools/check_metrics.sh
 
 docs-check: $(TOOLS)
 	@tools/check_docs.sh $(BUILD)/tools

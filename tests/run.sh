@@ -98,7 +98,7 @@ system() {
 }
 
 lint() {
-    for step in format-check layering-check shell-check docs-check web-check static-check; do
+    for step in format-check layering-check shell-check docs-check metrics-check web-check static-check; do
         check "lint: $step" make -s -k -j"$JOBS" BUILD="$BUILD" "$step"
     done
 }

@@ -1,6 +1,6 @@
 #!/bin/sh
-# install_packages.sh PACKAGE...: apt-get, as root, without starting a system service or creating Debian's own
-# PostgreSQL cluster. What it changes in /etc and /usr for that time it puts back, also when it is interrupted.
+# install_packages.sh PACKAGE...: apt-get, as root, without starting a system service (now or, Prometheus, at the next
+# boot) or creating Debian's own PostgreSQL cluster. What it changes in /etc and /usr for that time it puts back, also when it is interrupted.
 set -eu
 
 policy=/usr/sbin/policy-rc.d
@@ -36,4 +36,8 @@ case " $* " in *" postgresql-15 "*)
     echo 'create_main_cluster = false' >>"$cluster" ;;
 esac
 install_quietly "$@"
+case " $* " in *" prometheus "*)
+    # The tests start their own. Where systemd runs, Debian's would be there after the next boot.
+    if command -v systemctl >/dev/null; then systemctl disable -q prometheus.service >/dev/null 2>&1 || :; fi ;;
+esac
 rm -f "$log"

@@ -7,6 +7,7 @@ service_table() {
     cat <<'TABLE'
 postgres  one
 bus       one
+metrics   one
 auth      many
 registry  many
 monitor   many

@@ -40,9 +40,9 @@ struct lane *lane_new(struct router *router, const char *name) {
     self->timeouts = counter_get(COUNTER, "bore_bus_timeouts_total", labels);
     self->unavailable = counter_get(COUNTER, "bore_bus_unavailable_total", labels);
     self->overloaded = counter_get(COUNTER, "bore_bus_overloaded_total", labels);
-    self->queue_gauge = counter_get(GAUGE, "bore_bus_queued", labels);
+    self->queue_gauge = counter_get(GAUGE, "bore_bus_queue_depth", labels);
     self->credits_gauge = counter_get(GAUGE, "bore_bus_credits_free", labels);
-    self->outstanding_gauge = counter_get(GAUGE, "bore_bus_outstanding", labels);
+    self->outstanding_gauge = counter_get(GAUGE, "bore_bus_outstanding_requests", labels);
     self->workers_gauge = counter_get(GAUGE, "bore_bus_workers", labels);
     router->lanes[router->lane_count++] = self;
     return self;

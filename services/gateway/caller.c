@@ -27,8 +27,8 @@ void caller_locate(struct caller *self, const struct headers *headers, const cha
     self->is_cookie = false;
 }
 
-/* Copies the token of "Bearer <token>"; false when the header has another scheme or is absent. */
-static bool bearer_token(const char *authorization, char *token, size_t size) {
+bool caller_bearer(const struct headers *headers, char *token, size_t size) {
+    const char *authorization = headers->authorization;
     if (authorization == NULL || strncasecmp(authorization, "Bearer", 6) != 0) return false;
     const char *text = authorization + 6;
     if (*text != ' ' && *text != '\t' && *text != '\0') return false;
@@ -43,7 +43,7 @@ static bool bearer_token(const char *authorization, char *token, size_t size) {
 int caller_authenticate(struct caller *self, const struct headers *headers, bool is_change, struct token_cache *tokens,
     struct revocation_set *revocations, int64_t deadline_ms, const char **ret_sentence) {
     *ret_sentence = NULL;
-    if (!bearer_token(headers->authorization, self->token, sizeof(self->token))) {
+    if (!caller_bearer(headers, self->token, sizeof(self->token))) {
         if (!cookie_find(headers->cookie, SESSION_COOKIE, self->token, sizeof(self->token))) return ERR_UNAUTHORIZED;
         self->is_cookie = true;
     }

@@ -33,6 +33,10 @@ struct caller {
 /* Fills address and is_https. edge_secret may be "": nothing is believed then. */
 void caller_locate(struct caller *self, const struct headers *headers, const char *peer, const char *edge_secret);
 
+/* Copies the token of "Authorization: Bearer <token>", nothing when it does not fit; false when the header has another
+ * scheme or is absent. */
+bool caller_bearer(const struct headers *headers, char *token, size_t size);
+
 /* Fills claims. 0; ERR_UNAUTHORIZED (no token, or no good one); ERR_FORBIDDEN (cookie without the host's Origin while
  * is_change); ERR_UNAVAILABLE (nobody can tell whether the token was revoked). *ret_sentence says more, or is NULL. */
 int caller_authenticate(struct caller *self, const struct headers *headers, bool is_change, struct token_cache *tokens,

@@ -42,6 +42,7 @@ struct gateway {
     const char *internal_api_key;
     const char *internal_api_key_previous; /* accepted as well; "" or NULL: none */
     char canary_key[CANARY_KEY_SIZE];
+    const char *metrics_token; /* "" when none is asked for */
     int threads;
     int64_t started_ms; /* clock_monotonic_ms */
     atomic_bool is_stopping;

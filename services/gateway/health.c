@@ -31,6 +31,7 @@ static const struct health_part parts[] = {
     { "monitor", true, true, MSG_PING_MONITOR },
     { "alerter", false, true, MSG_PING_ALERTER },
     { "stream", false, false, 0 },
+    { "metrics", false, true, 0 },
 };
 
 /* What is known; the body lacks its closing brace. */

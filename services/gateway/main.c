@@ -77,6 +77,7 @@ static int gateway_start(struct gateway *self) {
     self->internal_api_key = config.internal_api_key;
     self->internal_api_key_previous = config.internal_api_key_previous;
     canary_key(config.edge_secret, self->canary_key);
+    self->metrics_token = config.metrics_token;
     self->threads = (int)config.gateway_threads;
     _cleanup_free_ char *complaint = NULL;
     self->router = router_new(routes, &complaint);
@@ -133,7 +134,7 @@ static int run(struct gateway *gateway, const sigset_t *signals) {
     log_info("stopping: requests in flight may end");
     drain(gateway, server);
     http_stop(server);
-    publish_counters(gateway, in_flight);
+    counters_publish_last(gateway->bus, "gateway", (int)config.instance);
     log_info("stopped");
     return 0;
 }

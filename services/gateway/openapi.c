@@ -58,6 +58,7 @@ static json_t *operation_id(const struct compiled_route *compiled) {
 
 static json_t *security_of(const struct route *route) {
     if (route->access == PUBLIC) return json_array();
+    if (route->access == SCRAPER) return json_pack("[{},{s:[]}]", "metricsToken");
     if (route->access == INTERNAL) return json_pack("[{s:[]}]", "internalKey");
     return json_pack("[{s:[]},{s:[]}]", "bearer", "cookie");
 }
@@ -92,8 +93,12 @@ static bool has_body_fields(const struct message_descriptor *descriptor) {
     return false;
 }
 
+static json_t *content_of(const char *type, json_t *schema) {
+    return json_pack("{s:{s:o}}", type, "schema", schema);
+}
+
 static json_t *json_content(json_t *schema) {
-    return json_pack("{s:{s:o}}", "application/json", "schema", schema);
+    return content_of("application/json", schema);
 }
 
 static void add_request_body(json_t *operation, json_t *schemas, const struct compiled_route *compiled) {
@@ -126,8 +131,9 @@ static json_t *responses_of(json_t *schemas, const struct compiled_route *compil
     char status[16];
     snprintf(status, sizeof(status), "%d", route->status);
     json_object_set_new(responses, status,
-        json_pack("{s:s,s:o}", "description", "Done.", "content", json_content(json_incref(schema))));
-    if (compiled->method == NULL && (route->flags & ROOT) != 0)
+        json_pack("{s:s,s:o}", "description", "Done.", "content",
+            content_of(route->answer_type != NULL ? route->answer_type : "application/json", json_incref(schema))));
+    if (compiled->method == NULL && (route->flags & ROOT) != 0 && route->answer_type == NULL)
         json_object_set_new(responses, "503",
             json_pack("{s:s,s:o}", "description", "Not now.", "content", json_content(json_incref(schema))));
     json_decref(schema);
@@ -141,8 +147,8 @@ static json_t *responses_of(json_t *schemas, const struct compiled_route *compil
     add_error(responses, "413", "TooLarge", http_method_has_body(route->method));
     add_error(responses, "415", "UnsupportedType", http_method_has_body(route->method));
     add_error(responses, "429", "TooManyRequests", is_on_bus);
-    add_error(responses, "503", "Unavailable", is_on_bus);
-    add_error(responses, "504", "Timeout", is_on_bus);
+    add_error(responses, "503", "Unavailable", is_on_bus || route->access == SCRAPER);
+    add_error(responses, "504", "Timeout", is_on_bus || route->access == SCRAPER);
     return responses;
 }
 
@@ -221,11 +227,12 @@ static json_t *error_responses(void) {
 }
 
 static json_t *security_schemes(void) {
-    return json_pack("{s:{s:s,s:s,s:s,s:s},s:{s:s,s:s,s:s,s:s},s:{s:s,s:s,s:s,s:s}}", "bearer", "type", "http",
-        "scheme", "bearer", "bearerFormat", "JWT", "description", "The token of signup, login or refresh.", "cookie",
-        "type", "apiKey", "in", "cookie", "name", SESSION_COOKIE, "description",
+    return json_pack("{s:{s:s,s:s,s:s,s:s},s:{s:s,s:s,s:s,s:s},s:{s:s,s:s,s:s,s:s},s:{s:s,s:s,s:s}}", "bearer", "type",
+        "http", "scheme", "bearer", "bearerFormat", "JWT", "description", "The token of signup, login or refresh.",
+        "cookie", "type", "apiKey", "in", "cookie", "name", SESSION_COOKIE, "description",
         "What signup and login set in a browser.", "internalKey", "type", "apiKey", "in", "header", "name",
-        "X-Internal-API-Key", "description", "The key of the bore-servers (INTERNAL_API_KEY).");
+        "X-Internal-API-Key", "description", "The key of the bore-servers (INTERNAL_API_KEY).", "metricsToken", "type",
+        "http", "scheme", "bearer", "description", "METRICS_TOKEN, when it is set.");
 }
 
 /* The edge gives this path to the process `stream`, so no line of the table of routes has it. */

@@ -37,6 +37,7 @@ enum access {
     ADMIN,    /* a user; that he is an admin now is checked where the data are, in SQL */
     INTERNAL, /* bore-servers, by X-Internal-API-Key */
     SYSTEM,   /* monitor's canary, by a key of its own in the same header */
+    SCRAPER,  /* Prometheus, by METRICS_TOKEN; everybody while that is not set */
 };
 
 enum route_flag {
@@ -68,6 +69,7 @@ struct route {
     void (*serve)(struct exchange *exchange);                 /* instead of a message */
     void (*complete)(struct exchange *exchange, void *reply); /* adds to the reply what the gateway knows */
     const char *answer_schema;                                /* of serve, for the documentation: JSON */
+    const char *answer_type;                                  /* of serve, when it is not JSON */
 };
 
 extern const struct route routes[]; /* ends with a NULL pattern */

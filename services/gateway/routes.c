@@ -4,6 +4,7 @@
 #include "services/gateway/health.h"
 #include "services/gateway/openapi.h"
 #include "services/gateway/route.h"
+#include "services/gateway/scrape.h"
 #include "services/gateway/statistics.h"
 
 enum { MSG_NONE = 0 };

@@ -12,6 +12,7 @@
 #include "common/log.h"
 #include "common/memory.h"
 #include "services/gateway/exchange.h"
+#include "services/gateway/scrape.h"
 
 /* Of the server's threads, in eighths, how many a class may hold at once; LIMIT_NONE has all. Password hashing takes
  * its time in auth, so a storm of sign-ins would otherwise park every thread here. */
@@ -35,6 +36,16 @@ static struct counter *seconds_histogram(const char *path) {
     return counter_get(HISTOGRAM, "bore_api_response_time_seconds", labels);
 }
 
+static void observe_heartbeat(double seconds) {
+    static _Atomic(struct counter *) histogram;
+    struct counter *found = atomic_load_explicit(&histogram, memory_order_acquire);
+    if (found == NULL) {
+        found = counter_get(HISTOGRAM, "bore_heartbeat_response_time_seconds", "");
+        atomic_store_explicit(&histogram, found, memory_order_release);
+    }
+    histogram_observe(found, seconds);
+}
+
 /* Two threads may look a counter up at once; they find the same one. */
 static void count_route(struct compiled_route *compiled, int status, double seconds) {
     const char *method = http_method_name(compiled->route->method);
@@ -44,6 +55,7 @@ static void count_route(struct compiled_route *compiled, int status, double seco
         __atomic_store_n(&compiled->seconds, total, __ATOMIC_RELEASE);
     }
     histogram_observe(total, seconds);
+    if (compiled->route->message == MSG_HEARTBEAT) observe_heartbeat(seconds);
     for (size_t slot = 0; slot < ARRAY_SIZE(statuses); slot++) {
         if (statuses[slot] != status) continue;
         struct counter *counter = __atomic_load_n(&compiled->by_status[slot], __ATOMIC_ACQUIRE);
@@ -168,6 +180,11 @@ static bool admit(struct exchange *self) {
         break;
     case SYSTEM:
         if (!is_canary(gateway, headers->internal_api_key)) error = ERR_UNAUTHORIZED;
+        break;
+    case SCRAPER:
+        if (scrape_is_allowed(self)) break;
+        error = ERR_UNAUTHORIZED;
+        sentence = "The metrics are read with METRICS_TOKEN as bearer.";
         break;
     case USER:
     case ADMIN:

@@ -21,7 +21,14 @@
 
 struct config config;
 
-enum { JWT_SECRET_MIN = 32, INTERNAL_API_KEY_MIN = 16, EDGE_SECRET_MIN = 16, DB_PASSWORD_MIN = 8, DISTINCT_MIN = 5 };
+enum {
+    JWT_SECRET_MIN = 32,
+    INTERNAL_API_KEY_MIN = 16,
+    EDGE_SECRET_MIN = 16,
+    METRICS_TOKEN_MIN = 16,
+    DB_PASSWORD_MIN = 8,
+    DISTINCT_MIN = 5
+};
 
 struct config_entry {
     const char *name;  /* environment variable */
@@ -114,6 +121,8 @@ static int check_secrets(enum config_process process) {
         error = check_previous("JWT_SECRET_PREVIOUS", config.jwt_secret_previous, JWT_SECRET_MIN);
     if (!error && (process & GATEWAY))
         error = check_previous("INTERNAL_API_KEY_PREVIOUS", config.internal_api_key_previous, INTERNAL_API_KEY_MIN);
+    if (!error && (process & GATEWAY) && *config.metrics_token != '\0')
+        error = require_secret("METRICS_TOKEN", config.metrics_token, METRICS_TOKEN_MIN);
     if (!error && (process & DATABASE) && config.db_password && *config.db_password) {
         const char *weakness = config_secret_weakness(config.db_password, DB_PASSWORD_MIN);
         if (weakness) log_warning("DB_PASSWORD %s; choose a stronger one", weakness);

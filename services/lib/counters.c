@@ -4,11 +4,12 @@
  * A fixed table of values, found by hash under a lock and changed with atomic operations without one. A slot is never
  * freed or moved, so a pointer to it is good for the process's life. When the table is full, or a name or its labels
  * are longer than a COUNTERS message takes, what would be lost is counted in `bore_counters_overflow_total`. Each
- * snapshot also tells the process's own memory and processor time.
+ * snapshot also tells the process's own memory, processor time, open files, start and version.
  */
 #include "services/lib/counters.h"
 
 #include <assert.h>
+#include <dirent.h>
 #include <math.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -20,8 +21,9 @@
 #include "common/clock.h"
 #include "common/crypto.h"
 #include "common/memory.h"
+#include "gen/version.h"
 
-enum { INDEX_SIZE = 4096, NAME_MAX_SIZE = 100, LABELS_MAX_SIZE = 300, PROCESS_VALUES = 2 };
+enum { INDEX_SIZE = 4096, NAME_MAX_SIZE = 100, LABELS_MAX_SIZE = 300, PROCESS_VALUES = 5, OPEN_FILES_MS = 10000 };
 
 static const double bucket_bounds[] = { 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5,
     10 };
@@ -164,15 +166,40 @@ static double processor_seconds(void) {
            (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
 }
 
+/* Counted every ten seconds: stream may have thousands. */
+static double open_files(void) {
+    static _Atomic int64_t counted_ms;
+    static _Atomic int count;
+    int64_t now = clock_monotonic_ms();
+    if (counted_ms != 0 && now - counted_ms < OPEN_FILES_MS) return count;
+    counted_ms = now;
+    DIR *directory = opendir("/proc/self/fd");
+    int found = 0;
+    while (directory != NULL && readdir(directory) != NULL)
+        found++;
+    if (directory != NULL) closedir(directory);
+    count = found > 3 ? found - 3 : 0; /* ".", ".." and the directory itself */
+    return count;
+}
+
 static void snapshot_process(struct counter_value *ret_values) {
-    ret_values[0] = (struct counter_value){ .name = xstrdup("process_resident_memory_bytes"),
-        .labels = xstrdup(""),
-        .type = GAUGE,
-        .value = resident_bytes() };
-    ret_values[1] = (struct counter_value){ .name = xstrdup("process_cpu_seconds_total"),
-        .labels = xstrdup(""),
-        .type = COUNTER,
-        .value = processor_seconds() };
+    const struct {
+        enum counter_type type;
+        const char *name;
+        const char *labels;
+        double value;
+    } values[PROCESS_VALUES] = {
+        { GAUGE, "bore_build_info", "version=\"" BORE_VERSION "\"", 1 },
+        { COUNTER, "bore_process_cpu_seconds_total", "", processor_seconds() },
+        { GAUGE, "bore_process_open_fds", "", open_files() },
+        { GAUGE, "bore_process_resident_memory_bytes", "", resident_bytes() },
+        { GAUGE, "bore_process_start_time_seconds", "", (double)table.started / 1000 },
+    };
+    for (size_t i = 0; i < PROCESS_VALUES; i++)
+        ret_values[i] = (struct counter_value){ .name = xstrdup(values[i].name),
+            .labels = xstrdup(values[i].labels),
+            .type = values[i].type,
+            .value = values[i].value };
 }
 
 void counters_snapshot(const char *process, int instance, struct counters *ret_counters) {

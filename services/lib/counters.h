@@ -3,6 +3,7 @@
  *
  * A counter is found by (name, labels) once and then added to without a lock. Labels are Prometheus text
  * (`method="GET",status="200"`) of a bounded set that the program chooses, never a peer.
+ * Every name stands in metrics.def, which says what it means and how it is summed; `make lint` compares.
  * At most COUNTERS_MAX values; further ones all count into `bore_counters_overflow_total`.
  * Thread rule: any thread.
  */

@@ -21,9 +21,11 @@ struct counters_publisher {
     bool stopping;
 };
 
-void counters_publish(struct bus_client *bus, const char *process, int instance) {
+static void publish(struct bus_client *bus, const char *process, int instance, bool is_last) {
     struct counters values;
     counters_snapshot(process, instance, &values);
+    values.has_ended = is_last;
+    values.ended = is_last;
     _cleanup_strbuf_ struct strbuf frame = STRBUF_INIT;
     if (message_encode_frame(&counters_descriptor, &values, &frame) == 0) {
         char topic[64];
@@ -31,6 +33,14 @@ void counters_publish(struct bus_client *bus, const char *process, int instance)
         bus_publish(bus, topic, frame.data, frame.size);
     }
     message_release(&counters_descriptor, &values);
+}
+
+void counters_publish(struct bus_client *bus, const char *process, int instance) {
+    publish(bus, process, instance, false);
+}
+
+void counters_publish_last(struct bus_client *bus, const char *process, int instance) {
+    publish(bus, process, instance, true);
 }
 
 static void *run(void *argument) {
@@ -72,6 +82,7 @@ void counters_publisher_free(struct counters_publisher *self) {
     pthread_cond_signal(&self->stop);
     pthread_mutex_unlock(&self->mutex);
     pthread_join(self->thread, NULL);
+    counters_publish_last(self->bus, self->process, self->instance);
     pthread_mutex_destroy(&self->mutex);
     pthread_cond_destroy(&self->stop);
     free(self);

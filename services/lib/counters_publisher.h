@@ -11,10 +11,12 @@ struct counters_publisher;
 
 /* process is borrowed for the publisher's life; bus must outlive it. */
 struct counters_publisher *counters_publisher_new(struct bus_client *bus, const char *process, int instance);
-/* Stops and joins the thread. Takes NULL. */
+/* Stops and joins the thread, publishes a last time. Takes NULL. */
 void counters_publisher_free(struct counters_publisher *self);
 
 /* One publication now; what the thread does, for those that have a timer already. */
 void counters_publish(struct bus_client *bus, const char *process, int instance);
+/* The same for a process that ends in order and will not be heard again. */
+void counters_publish_last(struct bus_client *bus, const char *process, int instance);
 
 #endif

@@ -205,7 +205,7 @@ static void run_end(struct service_run *run) {
     if (run->has_bus_thread && !atomic_load(&run->refused)) drain(run);
     bool joined = stop_threads(run);
     bus_thread_stop(run);
-    if (run->bus) publish_counters(run);
+    if (run->bus) counters_publish_last(run->bus, run->service->name, (int)config.instance);
     if (!joined) {
         log_warning("a request does not end; leaving without it");
         _exit(EXIT_OK);
@@ -245,7 +245,6 @@ int service_main(int argc, char **argv, const struct service *service) {
     int loaded = config_load(service->process, service->name, service->purpose, argc, argv);
     if (loaded != 0) return loaded > 0 ? EXIT_OK : EXIT_USAGE;
     int signal_fd = open_signals();
-    gauge_set(counter_get(GAUGE, "process_start_time_seconds", ""), (double)clock_wall_ms() / 1000);
     struct service_run run = { .service = service, .outbox.event_fd = -1, .wake_main_fd = -1 };
     int status = signal_fd < 0 ? EXIT_FAILED : run_service(&run, signal_fd);
     log_info("ended with status %d", status);

@@ -89,16 +89,18 @@ struct service_batch {
 };
 
 struct service_lane {
-    const char *name; /* NULL ends the table */
-    int threads;      /* one database connection each; for a batch lane 1 */
-    int credits;      /* requests held at once: > threads means a queue here; batch lanes: hundreds */
-    int nice;         /* added to the threads' niceness */
+    const char *name;      /* NULL ends the table */
+    int threads;           /* one database connection each; for a batch lane 1 */
+    int credits;           /* requests held at once: > threads means a queue here; batch lanes: hundreds */
+    int nice;              /* added to the threads' niceness */
+    bool without_database; /* its threads have no connection, whatever the service has */
 };
 
 struct service_timer {
     int64_t interval_ms; /* 0 ends the table */
     void (*function)(struct service_context *context);
     const char *name;
+    bool without_database; /* runs also while context->db has no connection */
 };
 
 struct service {
@@ -117,6 +119,10 @@ struct service {
     int (*init)(struct service_context *context, void **ret_state);
     void (*release)(void *state);
 };
+
+/* While held, the bus gives this process no requests: what only one process at a time may answer, and this one may not.
+ * From init (held from the start) or any thread with a context. */
+void service_hold(struct service_context *self, bool is_held);
 
 /* main of a service. Returns the exit status. */
 int service_main(int argc, char **argv, const struct service *service);

@@ -58,8 +58,12 @@ static bool send_lane_hello(struct service_run *run, const struct service_lane *
     return true;
 }
 
+static bool takes_none(struct service_run *run) {
+    return atomic_load(&run->leaving) || atomic_load(&run->held);
+}
+
 static void send_hello(struct bus_side *self) {
-    bool leaving = atomic_load(&self->run->leaving);
+    bool leaving = takes_none(self->run);
     bool sent = true;
     for (size_t i = 0; i < self->run->lane_count; i++)
         sent = send_lane_hello(self->run, self->run->lanes[i].spec, leaving) && sent;
@@ -246,12 +250,11 @@ static void turn(struct bus_side *self) {
         continue;
     outbox_take(&run->outbox, &self->waiting);
     send_answers(self);
-    if (clock_monotonic_ms() >= self->next_hello_ms || atomic_load(&run->leaving) != self->was_leaving)
-        send_hello(self);
+    if (clock_monotonic_ms() >= self->next_hello_ms || takes_none(run) != self->was_leaving) send_hello(self);
 }
 
 static void *run_thread(void *argument) {
-    struct bus_side self = { .run = argument, .drops = counter_get(COUNTER, "bore_answers_dropped_total", "") };
+    struct bus_side self = { .run = argument, .drops = counter_get(COUNTER, "bore_service_answers_dropped_total", "") };
     while (!atomic_load(&self.run->closing))
         turn(&self);
     outbox_take(&self.run->outbox, &self.waiting);

@@ -153,6 +153,7 @@ struct worker {
     struct service_run *run;
     struct counter *database_seconds;
     struct counter *database_errors;
+    struct counter *database_connections;
     struct db_statistics seen;
 };
 
@@ -198,6 +199,7 @@ struct service_run {
     int wake_main_fd;                           /* eventfd: something happened that main should look at */
     atomic_int_fast64_t database_rest_until_ms; /* clock_monotonic_ms */
     atomic_bool leaving;                        /* the bus thread says so in its HELLO */
+    atomic_bool held;                           /* the same, for as long as service_hold says */
     atomic_bool closing;                        /* the bus thread sends what is left and ends */
     atomic_bool refused;                        /* the bus did not take us */
     /* Of the bus thread: */

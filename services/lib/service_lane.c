@@ -114,6 +114,7 @@ static void *run_thread(void *argument) {
         log_warning("lane %s: cannot set its niceness: %s", self->spec->name, strerror(errno));
     struct worker worker;
     worker_init(&worker, self->run);
+    if (self->spec->without_database) worker_release(&worker);
     /* The database was there a moment ago: the first request finds the connection made. */
     if (worker.context.db) db_connect(worker.context.db, clock_monotonic_ms() + DATABASE_FIRST_MS);
     struct job_list jobs = { 0 }, answered = { 0 };
@@ -140,7 +141,7 @@ int lane_start(struct lane *self, struct service_run *run, const struct service_
     *self = (struct lane){ .run = run,
         .spec = spec,
         .threads = xcalloc((size_t)spec->threads, sizeof(pthread_t)),
-        .depth = counter_get(GAUGE, "bore_queue_depth", labels) };
+        .depth = counter_get(GAUGE, "bore_lane_requests", labels) };
     pthread_mutex_init(&self->mutex, NULL);
     pthread_cond_init(&self->ready, NULL);
     const char *dot = strchr(spec->name, '.');

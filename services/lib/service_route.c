@@ -14,8 +14,8 @@
 
 enum { BATCH_METHODS_MAX = 16 };
 
-static const char metric_requests[] = "bore_requests_total";
-static const char metric_seconds[] = "bore_request_seconds";
+static const char metric_requests[] = "bore_service_requests_total";
+static const char metric_seconds[] = "bore_service_request_seconds";
 
 static int complain(const char *name, const char *what) {
     log_error("%s: %s", name, what);

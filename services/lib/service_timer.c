@@ -2,7 +2,8 @@
  * service_timer.c: a service's timers, one after another in one thread with a connection of its own.
  *
  * A timer is due `interval_ms` after it last began; one that takes longer than its interval begins again at once, and
- * never twice at a time. Without a database a tick is left out: the next one finds what this one would have done.
+ * never twice at a time. Without a database a tick is left out, unless the timer says otherwise: the next one finds
+ * what this one would have done.
  */
 #include <stdlib.h>
 
@@ -39,7 +40,7 @@ static bool wait_until(struct service_run *run, int64_t due_ms) {
 
 static void run_timer(struct worker *worker, const struct service_timer *timer) {
     worker->context.deadline_ms = clock_monotonic_ms() + TIMER_BUDGET_MS;
-    if (worker_ensure_database(worker, worker->context.deadline_ms) == 0) {
+    if (timer->without_database || worker_ensure_database(worker, worker->context.deadline_ms) == 0) {
         if (worker->context.db) db_set_deadline(worker->context.db, worker->context.deadline_ms);
         timer->function(&worker->context);
         worker_count_database(worker);

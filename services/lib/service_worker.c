@@ -20,8 +20,9 @@ enum { PING_MS = 500 };
 void worker_init(struct worker *self, struct service_run *run) {
     *self = (struct worker){ .run = run,
         .context = { .service = run->service, .bus = run->bus, .state = run->state, .request_id = "" },
-        .database_seconds = counter_get(HISTOGRAM, "bore_db_seconds", ""),
-        .database_errors = counter_get(COUNTER, "bore_db_errors_total", "") };
+        .database_seconds = counter_get(HISTOGRAM, "bore_database_seconds", ""),
+        .database_errors = counter_get(COUNTER, "bore_database_errors_total", ""),
+        .database_connections = counter_get(COUNTER, "bore_database_connections_total", "") };
     if (run->service->database) self->context.db = db_new(&run->database);
 }
 
@@ -29,6 +30,11 @@ void worker_release(struct worker *self) {
     context_clear_error(&self->context);
     db_free(self->context.db);
     self->context.db = NULL;
+}
+
+void service_hold(struct service_context *self, bool is_held) {
+    struct service_run *run = ((struct worker *)self)->run; /* a context is always a worker's */
+    if (atomic_exchange(&run->held, is_held) != is_held) outbox_wake(&run->outbox);
 }
 
 static int64_t earlier(int64_t left, int64_t right) {
@@ -55,6 +61,7 @@ void worker_count_database(struct worker *self) {
     if (now.calls > self->seen.calls)
         histogram_observe(self->database_seconds, (double)(now.microseconds - self->seen.microseconds) / 1e6);
     if (now.errors > self->seen.errors) counter_add(self->database_errors, (int64_t)(now.errors - self->seen.errors));
+    counter_add(self->database_connections, (int64_t)(now.connects - self->seen.connects));
     self->seen = now;
 }
 

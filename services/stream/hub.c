@@ -45,7 +45,7 @@ struct hub *hub_new(const struct hub_options *options) {
     self->options = *options;
     self->groups = zhashx_new();
     self->watched = zhashx_new();
-    self->slow_readers = counter_get(COUNTER, "bore_stream_ended_total", "reason=\"slow_reader\"");
+    self->slow_readers = counter_get(COUNTER, "bore_streams_ended_total", "reason=\"slow_reader\"");
     self->lag = counter_get(HISTOGRAM, "bore_status_lag_seconds", "");
     return self;
 }

@@ -77,7 +77,7 @@ static void test_a_withdrawn_gauge(void **state) {
     gauge_clear(gauge);
     counters_snapshot("test", 1, &counters);
     assert_null(find(&counters, "test_withdrawn", ""));
-    assert_non_null(find(&counters, "process_cpu_seconds_total", ""));
+    assert_non_null(find(&counters, "bore_process_cpu_seconds_total", ""));
     message_release(&counters_descriptor, &counters);
     gauge_set(gauge, 0);
     assert_true(value_of("test_withdrawn", "") == 0);
@@ -110,8 +110,8 @@ static void test_the_snapshot_is_a_message(void **state) {
     assert_string_equal(counters.process, "test");
     assert_int_equal(counters.instance, 3);
     assert_true(counters.started > clock_wall_ms() - 600000 && counters.started <= clock_wall_ms());
-    assert_true(find(&counters, "process_resident_memory_bytes", "")->value > 100000);
-    assert_true(find(&counters, "process_cpu_seconds_total", "")->value > 0);
+    assert_true(find(&counters, "bore_process_resident_memory_bytes", "")->value > 100000);
+    assert_true(find(&counters, "bore_process_cpu_seconds_total", "")->value > 0);
     assert_int_equal(message_encode_frame(&counters_descriptor, &counters, &frame), 0);
     assert_int_equal(message_decode_frame(&counters_descriptor, frame.data, frame.size, &again), 0);
     assert_true(message_equal(&counters_descriptor, &counters, &again));

@@ -84,7 +84,7 @@ static void test_other_names(void **state) {
 static void test_unknown_paths(void **state) {
     (void)state;
     static const char *const paths[] = { "GET /", "GET /api", "GET /api/v1", "GET /api/v1/v1/instances",
-        "GET /api/v2/instances", "GET /instances", "GET /api/health", "GET /metrics", "GET /API/instances",
+        "GET /api/v2/instances", "GET /instances", "GET /api/health", "GET /api/metrics", "GET /API/instances",
         "GET /api/instances/a/b/c", "POST /api/admin/users/u/destroy", "GET /api/auth" };
     for (size_t i = 0; i < ARRAY_SIZE(paths); i++)
         assert_leads_to(paths[i], ERR_NOT_FOUND);

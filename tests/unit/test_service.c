@@ -258,12 +258,13 @@ static void test_counters(void **state) {
         assert_true(fake_bus_wait_publication(sample_bus, "counters.registry", 2500, &counters_descriptor, &values));
         for (size_t j = 0; j < values.values_count; j++) {
             const struct counter_value *value = &values.values[j];
-            requests |= strcmp(value->name, "bore_requests_total") == 0 &&
+            requests |= strcmp(value->name, "bore_service_requests_total") == 0 &&
                         strcmp(value->labels, "method=\"instance_get\",result=\"instance_not_found\"") == 0 &&
                         value->value > 0.5;
-            seconds |= strcmp(value->name, "bore_request_seconds") == 0 && strstr(value->labels, "instance_get");
-            depth |= strcmp(value->name, "bore_queue_depth") == 0;
-            database |= strcmp(value->name, "bore_db_seconds") == 0;
+            seconds |=
+                strcmp(value->name, "bore_service_request_seconds") == 0 && strstr(value->labels, "instance_get");
+            depth |= strcmp(value->name, "bore_lane_requests") == 0;
+            database |= strcmp(value->name, "bore_database_seconds") == 0;
         }
         message_release(&counters_descriptor, &values);
     }
