@@ -85,15 +85,29 @@ describe('dashboard pages', { timeout: 300000 }, () => {
       [null, '/docs']
     ]
     const found = []
-    const contexts = new Map()
-    for (const [who, path, act] of visits) {
-      if (!contexts.has(who)) contexts.set(who, who ? await sut.signedIn(who) : await sut.profile())
-      const page = await contexts.get(who).newPage()
+    const pages = new Map()
+    /** Shows a path to somebody: loaded at first, later as links do it, because axe takes a second to load. */
+    const show = async (who, path) => {
+      const known = pages.get(who)
+      if (known) {
+        await known.evaluate((target) => {
+          history.pushState(null, '', target)
+          dispatchEvent(new PopStateEvent('popstate'))
+        }, path)
+        return known
+      }
+      const page = await (who ? await sut.signedIn(who) : await sut.profile()).newPage()
+      pages.set(who, page)
       await page.goto(path)
       await page.getByRole('heading', { level: 1 }).waitFor()
-      await act?.(page)
-      await page.waitForFunction(() => !document.querySelector('.wait, .skeleton'))
       await page.evaluate(AXE) // past the CSP, which lets no page add it
+      return page
+    }
+    for (const [who, path, act] of visits) {
+      if (path === '/docs') pages.delete(who)
+      const page = await show(who, path)
+      await act?.(page)
+      await page.waitForFunction(() => document.querySelector('h1') && !document.querySelector('.wait, .skeleton, [aria-busy=true]'))
       const look = async (mode, rules) => {
         const { violations } = await page.evaluate((only) => globalThis.axe.run(document, only ? { runOnly: only } : {}), rules)
         for (const one of violations) {
@@ -106,9 +120,32 @@ describe('dashboard pages', { timeout: 300000 }, () => {
       await look('dark, on a phone', ['color-contrast', 'scrollable-region-focusable', 'target-size'])
       const excess = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth)
       if (excess > 0) found.push(`${path}: ${excess} px wider than a phone`)
-      await page.close()
+      await page.emulateMedia({ colorScheme: 'light' })
+      await page.setViewportSize({ width: 1280, height: 800 })
+      if (act) await page.keyboard.press('Escape')
     }
     assert.deepEqual(found, [])
+  })
+
+  test('a file that does not arrive is asked for again; for good, the page says so', async () => {
+    const user = await sut.system.user()
+    const context = await sut.signedIn(user)
+    let refusals = 0
+    await context.route('**/hooks.js', (route) => (refusals++ < 1 ? route.abort() : route.continue()))
+    await context.route('**/page_account.js', (route) => (refusals++ < 3 ? route.abort() : route.continue()))
+    const page = await context.newPage()
+    await page.goto('/dashboard')
+    await page.getByText('Your first tunnel').waitFor()
+    await page.getByRole('link', { name: /Test/ }).click()
+    await page.getByRole('heading', { name: 'Account' }).waitFor()
+    const broken = await sut.signedIn(user)
+    await broken.route('**/htm.js', (route) => route.abort())
+    const blank = await broken.newPage()
+    await blank.goto('/dashboard')
+    await blank.getByRole('heading', { name: 'The page could not be loaded' }).waitFor()
+    await broken.unroute('**/htm.js')
+    await blank.getByRole('button', { name: 'Try again' }).click()
+    await blank.getByText('Your first tunnel').waitFor()
   })
 
   test('everything a user does with an instance can be done by keyboard', async () => {

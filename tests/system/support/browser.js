@@ -27,6 +27,11 @@ export async function openProfile(browser, system, options = {}) {
   const context = await browser.newContext({ baseURL: system.url, viewport: { width: 1280, height: 800 }, ...options })
   context.setDefaultTimeout(30000)
   const complaints = []
+  const troubles = [] // what may be meant (a refusal, a page left early), but explains a failure
+  context.on('requestfailed', (request) => troubles.push(`${request.failure()?.errorText}: ${request.url()}`))
+  context.on('response', (response) => {
+    if (response.status() >= 400) troubles.push(`${response.status()}: ${response.url()}`)
+  })
   context.on('page', (page) => {
     page.on('pageerror', (error) => complaints.push(`error: ${error.stack ?? error}`))
     page.on('console', (message) => {
@@ -37,11 +42,12 @@ export async function openProfile(browser, system, options = {}) {
       if (![system.url, `http://${LAN_HOST}:${system.port}/`].some((own) => request.url().startsWith(own)) && !request.url().startsWith('data:')) complaints.push(`foreign request: ${request.url()}`)
     })
   })
-  return Object.assign(context, { complaints })
+  return Object.assign(context, { complaints, troubles })
 }
 
 /** What the pages show, for a failed test. */
 async function printPages(profile) {
+  for (const line of [...profile.complaints, ...profile.troubles]) console.log(`# ${line}`)
   for (const page of profile.pages()) {
     const text = await page.locator('body').innerText({ timeout: 1000 }).catch((error) => error.message)
     console.log(`# ---- ${page.url()}\n${text.replace(/^/gm, '#   ')}`)

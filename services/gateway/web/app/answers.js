@@ -4,6 +4,7 @@ import { get } from "./api.js";
 import { everySecond } from "./clock.js";
 
 const GATHER_MS = 150;
+const RETRY_MS = 5000; // what failed is tried again
 
 /**
  * @template T
@@ -35,12 +36,13 @@ export function useAnswer(path, { every = 0, mark, load: fetchIt = get } = {}) {
     const timer = setTimeout(load, isFirst ? 0 : GATHER_MS);
     return () => clearTimeout(timer);
   }, [path, mark]);
+  const again = state.problem ? RETRY_MS : every;
   useEffect(() => {
-    if (every === 0) return undefined;
+    if (again === 0) return undefined;
     return everySecond(() => {
-      if (!document.hidden && Date.now() - asked.current.at >= every) void load();
+      if (!document.hidden && Date.now() - asked.current.at >= again) void load();
     });
-  }, [path, every]);
+  }, [path, again]);
   useEffect(() => () => void asked.current.number++, []);
   return { data: isFirst ? null : state.data, problem: isFirst ? null : state.problem, reload: load };
 }

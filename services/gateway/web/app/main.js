@@ -6,7 +6,7 @@ import { Dialogs } from "./dialogs.js";
 import { startLive, stopLive } from "./live.js";
 import { DashboardPage } from "./page_dashboard.js";
 import { LoginPage, SignupPage } from "./page_login.js";
-import { Messages, Trouble } from "./parts.js";
+import { Messages } from "./parts.js";
 import { address, go, hasMoved, safeNext } from "./router.js";
 import { loadUser, notice, user } from "./session.js";
 import { Announcer, Banner, ThemeButton, TopBar } from "./shell.js";
@@ -21,17 +21,12 @@ import { html } from "./view.js";
  */
 function later(load) {
   const page = signal(/** @type {Page|null} */ (null));
-  const problem = signal(/** @type {unknown} */ (null));
-  const start = () => {
-    problem.value = null;
-    // The files of this page are gone when the server was updated meanwhile: then the whole page is loaded anew, once.
-    load().then((loaded) => (page.value = loaded), (error) => (problem.value = error));
-  };
+  // A file that is missing is the business of boot.js: it loads the whole page anew, a few times.
+  const start = () => load().then((loaded) => (page.value = loaded), () => dispatchEvent(new Event("bore-file-missing")));
   return function Later(/** @type {object} */ properties) {
     useEffect(() => {
-      if (page.peek() === null) start();
+      if (page.peek() === null) void start();
     }, []);
-    if (problem.value) return html`<main id="main" class="wide"><${Trouble} what="This page" problem=${problem.value} retry=${() => location.reload()} /></main>`;
     return page.value ? html`<${page.value} ...${properties} />` : html`<main id="main" class="wide" aria-busy="true" />`;
   };
 }
@@ -100,5 +95,6 @@ function App() {
   return html`${page}<${Messages} />`;
 }
 
+setTimeout(() => sessionStorage.removeItem("bore-tries"), 10000);
 void loadUser();
 render(html`<${App} />`, /** @type {HTMLElement} */ (document.getElementById("app")));
