@@ -84,12 +84,13 @@ function plan(one) {
 
 export function UsersPart() {
   const [words, setWords] = useState("");
-  const [managed, setManaged] = useState("");
+  const [managed, setManaged] = useState(/** @type {AdminUser|null} */ (null));
   const query = new URLSearchParams({ limit: "50", ...(words && { q: words }) });
   const pages = /** @type {any} */ (usePages(`/admin/users?${query}`, "users", { every: LIST_MS }));
-  const one = pages.items?.find((/** @type {AdminUser} */ { id }) => id === managed);
+  /** As the list has it now; or as it was, when the list shows others. */
+  const one = pages.items?.find((/** @type {AdminUser} */ { id }) => id === managed?.id) ?? managed;
   const done = () => {
-    setManaged("");
+    setManaged(null);
     pages.reload();
   };
   /** @type {import("./table.js").Column<AdminUser>[]} */
@@ -99,10 +100,10 @@ export function UsersPart() {
     { label: "Instances", cell: (row) => `${count(row.instances)}, ${count(row.active_tunnels)} connected`, end: true },
     { label: "Since", cell: (row) => dateTime(row.created_at) },
     { label: "Last sign-in", cell: (row) => html`<${Ago} at=${row.last_login_at} />` },
-    { label: "", cell: (row) => html`<button type="button" class="small" onClick=${() => setManaged(row.id)} aria-label=${`Manage ${row.email}`}>Manage</button>`, end: true }
+    { label: "", cell: (row) => html`<button type="button" class="small" onClick=${() => setManaged(row)} aria-label=${`Manage ${row.email}`}>Manage</button>`, end: true }
   ];
   return html`<div class="filters"><${Search} label="Search by name or e-mail" onWords=${setWords} /></div>
     <${Section} title="Users" aside=${pages.total !== null && html`<span class="soft">${count(pages.total)}</span>`} flush>
       <${PagedTable} what="Users" pages=${pages} columns=${columns} empty="There is no such user." /><//>
-    ${one && html`<${Manage} one=${one} onClose=${() => setManaged("")} onDone=${done} key=${managed} />`}`;
+    ${managed && html`<${Manage} one=${one} onClose=${() => setManaged(null)} onDone=${done} key=${managed.id} />`}`;
 }

@@ -8,7 +8,7 @@ const RETRY_MS = 5000; // what failed is tried again
 
 /**
  * @template T
- * @typedef {{data: T|null, problem: unknown, reload: () => void}} Answer data stays what it was while it is loaded anew
+ * @typedef {{data: T|null, problem: unknown, reload: () => void}} Answer data stays what it was while it, or another path, is loaded
  */
 
 /**
@@ -44,7 +44,7 @@ export function useAnswer(path, { every = 0, mark, load: fetchIt = get } = {}) {
     });
   }, [path, again]);
   useEffect(() => () => void asked.current.number++, []);
-  return { data: isFirst ? null : state.data, problem: isFirst ? null : state.problem, reload: load };
+  return { data: state.data, problem: isFirst ? null : state.problem, reload: load };
 }
 
 /**
