@@ -24,7 +24,7 @@ struct config config;
 enum {
     JWT_SECRET_MIN = 32,
     INTERNAL_API_KEY_MIN = 16,
-    EDGE_SECRET_MIN = 16,
+    EDGE_SECRET_MIN = 8,
     METRICS_TOKEN_MIN = 16,
     DB_PASSWORD_MIN = 8,
     DISTINCT_MIN = 5
