@@ -46,6 +46,7 @@ DECLARE
     now    timestamptz := bore.clock();
     head   text := bore.new_id('alert');
     single boolean := cardinality(instances) = 1;
+    latest text[]; -- the last alerts of these instances
 BEGIN
     INSERT INTO bore.alert_history (id, instance_id, user_id, alert_type, message, sent_at)
     VALUES (head, CASE WHEN single THEN instances[1] END, CASE WHEN single THEN owners[1] END, alert_type,
@@ -53,11 +54,13 @@ BEGIN
     INSERT INTO bore.alert_history (id, instance_id, user_id, alert_type, message, sent_at, part_of)
     SELECT bore.new_id('alert'), part.instance_id, part.user_id, alert_type, part.message, now, head
     FROM unnest(instances, owners, messages) AS part (instance_id, user_id, message) WHERE NOT single;
+    -- By the primary key: a condition of `pending` would lead the planner to all that are.
+    latest := ARRAY (SELECT DISTINCT mark.alert_id FROM bore.alert_marks AS mark WHERE mark.instance_id = ANY (instances));
     INSERT INTO bore.alert_deliveries (alert_id, channel, created_at, next_attempt_at, follows)
     SELECT head, channel.name, now, now, ARRAY (
-        SELECT DISTINCT mark.alert_id
-        FROM bore.alert_marks AS mark JOIN bore.alert_deliveries AS earlier ON earlier.alert_id = mark.alert_id
-        WHERE mark.instance_id = ANY (instances) AND earlier.channel = channel.name AND earlier.state = 'pending')
+        SELECT earlier.alert_id FROM bore.alert_deliveries AS earlier
+        WHERE earlier.alert_id = ANY (latest) AND earlier.channel = channel.name
+          AND earlier.state NOT IN ('delivered', 'failed'))
     FROM unnest(rules.channels) AS channel (name);
     INSERT INTO bore.alert_marks AS mark (instance_id, alert_type, sent_at, alert_id)
     SELECT told.id, alert_type, now, head FROM unnest(instances) AS told (id)
@@ -325,7 +328,7 @@ END $$;
 CREATE FUNCTION bore.alert_tell_outages(rules bore.alert_rules, now timestamptz) RETURNS text[]
     LANGUAGE plpgsql AS $$
 DECLARE
-    most  constant integer := 5000;
+    most  constant integer := 3000;
     ready record;
     known record;
     head  text;

@@ -1,4 +1,7 @@
 -- 054_alert_step.sql: the alerter's step, and what it does where the log cannot be read on.
+--
+-- Plans are made once a connection, maybe while the tables are still empty, and must be good for full ones: hence
+-- generic plans, by indexes, without joins that read all of a table.
 
 -- Looks at some instances as they are, in place of events that are gone: those with a problem, or known to have had one.
 -- Answers the alerts that this brings at once.
@@ -94,7 +97,8 @@ CREATE FUNCTION bore.alerter_step(settle interval, cooldown interval, rate_count
                                   channels text[], most integer,
                                   OUT is_mine boolean, OUT more boolean, OUT wait_ms bigint, OUT gap boolean,
                                   OUT alerts integer, OUT types text, OUT events text)
-    LANGUAGE plpgsql AS $$
+    LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_mergejoin = off
+    SET enable_hashjoin = off AS $$
 DECLARE
     rules bore.alert_rules := ROW (settle, cooldown, rate_count, rate_window, channels);
     heads text[] := '{}';
