@@ -254,8 +254,8 @@ CREATE FUNCTION bore.tunnel_step(INOUT state bore.tunnel_state, kind text, place
 DECLARE
     session bore.tunnel_sessions := state.sessions[place];
 BEGIN
-    state.steps := state.steps || ROW (state.instance, 'server', session.server_id,
-                                       bore.tunnel_notice(kind, session, now))::bore.step;
+    state.steps := state.steps || ROW (state.instance, CASE session.closed_by WHEN 'lease' THEN 'monitor' ELSE 'server' END,
+                                       session.server_id, bore.tunnel_notice(kind, session, now))::bore.step;
 END $$;
 
 -- The open session that decides the phase shows its address on the instance.

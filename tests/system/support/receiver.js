@@ -62,9 +62,9 @@ export class Receiver {
     this.server.closeAllConnections()
   }
 
-  /** The next requests are answered by these functions (response, request), one each. */
-  plan(...answers) {
-    this.planned.push(...answers)
+  /** The next requests that contain the word are answered by these functions (response, request), one each. */
+  plan(word, ...answers) {
+    this.planned.push(...answers.map((answer) => ({ word, answer })))
   }
 
   #take(request, response) {
@@ -79,9 +79,10 @@ export class Receiver {
         // the test looks at the text
       }
       this.requests.push(seen)
-      const planned = this.planned.shift()
-      seen.ok = !planned
-      ;(planned ?? this.answer)(response, seen)
+      const place = this.planned.findIndex(({ word }) => text.includes(word))
+      seen.ok = place < 0
+      const answer = seen.ok ? this.answer : this.planned.splice(place, 1)[0].answer
+      answer(response, seen)
     })
   }
 
