@@ -68,9 +68,8 @@ static const char *record(const char *of, const char *type, const char *channels
 /* Claims for 15 s; answers "channel attempt, …". */
 static const char *claim(const char *channels, const char *most) {
     return sql_ask(db,
-        "SELECT coalesce(string_agg(alert_type || ' ' || channel || ' ' || attempt, ', ' ORDER BY alert_type, "
-        "channel), "
-        "'') FROM bore.alert_claim($1::text[], $2::integer, '15 s')",
+        "SELECT coalesce(string_agg(alert_type || ' ' || channel || ' ' || attempt, ', ' "
+        "ORDER BY alert_type, channel, attempt), '') FROM bore.alert_claim($1::text[], $2::integer, '15 s')",
         channels, most);
 }
 
@@ -186,7 +185,8 @@ static void test_rest(void **state) {
     /* a shorter rest, heard later, does not end a longer one; none is longer than a day */
     assert_string_equal(miss(alert, "2", "HTTP 429", "f", "9000000000000"), "pending 86370000");
     sql_ask(db, "SELECT bore.alert_failed($1, 'slack', 2, 'HTTP 429', false, 1000, 0)", alert);
-    assert_string_equal(sql_ask(db, "SELECT extract(epoch FROM resume_at - bore.clock())::integer FROM bore.alert_channels"), "86400");
+    assert_string_equal(
+        sql_ask(db, "SELECT extract(epoch FROM resume_at - bore.clock())::integer FROM bore.alert_channels"), "86400");
 }
 
 static void test_order(void **state) {
