@@ -191,13 +191,13 @@ static int on_post_body(void *owner, const void *data, size_t size) {
 
 /* Whether all of the payload was good. */
 static bool receive_payload(struct engineio_session *session, const struct strbuf *body) {
-    struct engineio_packet packet;
+    struct engineio_packet packet = { .type = ENGINEIO_NOOP };
     const char *position = body->data, *end = body->data + body->size;
     int found = 0;
     while (session->state != ENGINEIO_ENDED && (found = engineio_payload_next(&position, end, &packet)) > 0)
         engineio_receive(session, &packet);
     if (found < 0) engineio_end(session, "invalid_packet", "1");
-    return found >= 0;
+    return found >= 0 && (session->state != ENGINEIO_ENDED || packet.type == ENGINEIO_CLOSE);
 }
 
 static int on_post_complete(void *owner) {

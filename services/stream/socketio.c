@@ -24,7 +24,7 @@
 #include "services/stream/socketio_events.h"
 #include "services/stream/socketio_text.h"
 
-enum { CONNECT_MS = 20000, CREDIT_MAX = 200, CREDIT_A_SECOND = 50, CURSOR_BEHIND = 5000 };
+enum { CREDIT_MAX = 200, CREDIT_A_SECOND = 50, CURSOR_BEHIND = 5000 };
 /* Before a client has signed in a message can hold a token and little more; later, a name and an id. */
 enum { MESSAGE_MAX = 64 * 1024 };
 
@@ -47,9 +47,14 @@ void socketio_note_watches(struct engineio_session *session) {
     session->subscriber.transport = session->subscriber.watches ? &marked_transport : &transport;
 }
 
+/* By then a client must have joined: as long as the heartbeat gives a silent one. */
+static int64_t connect_due_ms(const struct server *server) {
+    return clock_monotonic_ms() + server->options.ping_interval_ms + server->options.ping_timeout_ms;
+}
+
 void socketio_init(struct engineio_session *session) {
     session->subscriber.transport = &transport;
-    session->connect_due_ms = clock_monotonic_ms() + CONNECT_MS;
+    session->connect_due_ms = connect_due_ms(session->server);
     session->credit = CREDIT_MAX;
 }
 
@@ -370,7 +375,7 @@ static void receive_joined(struct engineio_session *session, const struct socket
         break;
     case SOCKETIO_DISCONNECT:
         leave(session);
-        session->connect_due_ms = clock_monotonic_ms() + CONNECT_MS;
+        session->connect_due_ms = connect_due_ms(session->server);
         break;
     case SOCKETIO_ACK:
         break; /* we ask for none */
