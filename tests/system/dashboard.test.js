@@ -70,6 +70,7 @@ describe('dashboard', { timeout: 240000 }, () => {
     await page.getByRole('region', { name: 'Uptime' }).getByText('%').first().waitFor()
     await page.getByRole('img', { name: /Processor over time: now 12.5 %/ }).waitFor()
     await page.getByRole('region', { name: 'Tunnel sessions' }).getByText(/closed after/).waitFor()
+    await page.getByRole('region', { name: 'Alerts' }).getByText('Instance Offline').waitFor()
     assert.equal(await page.evaluate(() => globalThis.neverReloaded), true)
   })
 
@@ -186,6 +187,8 @@ describe('dashboard', { timeout: 240000 }, () => {
     await admin.getByRole('button', { name: 'Make admin' }).click()
     await admin.getByRole('dialog').getByRole('button', { name: 'Make admin' }).click()
     await admin.getByText('admin', { exact: true }).waitFor()
+    await places.getByRole('link', { name: 'Alerts' }).click()
+    await admin.getByRole('row', { name: /Instance Offline.*workstation.*no channel is set up/ }).waitFor()
     await places.getByRole('link', { name: 'Audit' }).click()
     await admin.getByRole('cell', { name: /make.admin/i }).first().waitFor()
     await page.reload()

@@ -45,8 +45,8 @@ function health(one) {
 const INSTANCE_COLUMNS = [
   { label: "Status", cell: (one) => html`<${StatusBadge} status=${one.status} />` },
   { label: "Instance", cell: (one) => html`<div class="two"><b class="break">${one.name}</b><span class="soft">${one.status_reason} · <${Since} at=${one.status_since} /></span></div>` },
-  { label: "Owner", cell: (one) => html`<div class="two"><span class="break">${one.user_name}</span><span class="soft break">${one.user_email}</span></div>` },
-  { label: "Public address", cell: (one) => html`<span class="break">${one.public_url ?? html`<span class="soft">none</span>`}</span>` },
+  { label: "Owner", cell: (one) => html`<div class="two roomy"><span class="break">${one.user_name}</span><span class="soft break">${one.user_email}</span></div>` },
+  { label: "Public address", cell: (one) => html`<span class="break roomy">${one.public_url ?? html`<span class="soft">none</span>`}</span>` },
   { label: "Health", cell: health },
   { label: "Last heartbeat", cell: (one) => (one.last_heartbeat === null ? html`<span class="soft">never</span>` : html`<${Ago} at=${one.last_heartbeat} />`), end: true }
 ];
@@ -75,7 +75,7 @@ function deliveries(one) {
   return html`<ul class="deliveries">${one.deliveries.map((delivery) => html`<li key=${delivery.channel}>
     <b>${delivery.channel}</b> <span class="mark" data-good=${delivery.state === "delivered" ? "yes" : delivery.state === "failed" ? "no" : "open"}>${delivery.state}</span>
     <span class="soft"> ${count(delivery.attempts)} ${delivery.attempts === 1 ? "attempt" : "attempts"}</span>
-    ${delivery.last_error && html`<span class="soft break">${delivery.last_error}</span>`}</li>`)}</ul>`;
+    ${delivery.last_error && html`<span class="soft break reason">${delivery.last_error}</span>`}</li>`)}</ul>`;
 }
 
 /** @type {import("./table.js").Column<Alert>[]} */

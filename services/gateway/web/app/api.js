@@ -34,13 +34,18 @@ export function signedOut() {
   onSignedOut();
 }
 
+/** "must not be empty" as a sentence. @param {string} text */
+function whole(text) {
+  return `${text.charAt(0).toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? "" : "."}`;
+}
+
 /**
  * @param {Response} answer
  * @returns {Promise<Problem>}
  */
 async function problemOf(answer) {
   const body = await answer.json().catch(() => ({}));
-  const fields = Object.fromEntries((body.details ?? []).map((/** @type {{field: string, message: string}} */ one) => [one.field, one.message]));
+  const fields = Object.fromEntries((body.details ?? []).map((/** @type {{field: string, message: string}} */ one) => [one.field, whole(one.message)]));
   const retryAfter = Number(answer.headers.get("retry-after")) || 0;
   return new Problem(answer.status, body.error ?? "internal_error", body.message ?? `The server answered ${answer.status}.`, fields, retryAfter);
 }

@@ -46,7 +46,7 @@ function placeSignup(problem) {
 /** @param {{title: string, lead: string, children: any}} properties */
 function Entrance({ title, lead, children }) {
   return html`<main id="main" class="entrance" tabindex="-1">
-    <img class="mark" src=${new URL("./bore.svg", import.meta.url).pathname} alt="" width="44" height="44" />
+    <img class="logo" src=${new URL("./bore.svg", import.meta.url).pathname} alt="" width="44" height="44" />
     <h1>${title}</h1>
     <p class="lead">${lead}</p>
     ${children}
