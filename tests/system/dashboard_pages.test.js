@@ -148,6 +148,27 @@ describe('dashboard pages', { timeout: 300000 }, () => {
     await blank.getByText('Your first tunnel').waitFor()
   })
 
+  test('an answer that is lost is asked for again without creating anything twice', async () => {
+    const user = await sut.system.user()
+    const page = await (await sut.signedIn(user)).newPage()
+    await page.goto('/dashboard')
+    let losses = 0
+    await page.route('**/api/instances', async (route) => {
+      if (route.request().method() !== 'POST' || losses++ > 0) return route.continue()
+      await route.fetch()
+      return route.abort()
+    })
+    await page.getByRole('button', { name: 'New instance' }).click()
+    await page.getByLabel('Name', { exact: true }).fill('once')
+    await page.getByLabel('Local port').fill('80')
+    await page.getByRole('button', { name: 'Create instance' }).click()
+    await page.getByRole('dialog').getByText('The server cannot be reached').waitFor()
+    await page.getByRole('button', { name: 'Create instance' }).click()
+    await page.getByRole('dialog').waitFor({ state: 'detached' })
+    assert.equal((await user.api.get('/api/instances')).json.total, 1)
+    await row(page, 'once').waitFor()
+  })
+
   test('everything a user does with an instance can be done by keyboard', async () => {
     const { system } = sut
     const user = await system.user()

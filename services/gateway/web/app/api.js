@@ -54,15 +54,19 @@ async function problemOf(answer) {
  * @param {string} method
  * @param {string} path below /api
  * @param {object} [body]
+ * @param {string} [key] the same for each attempt at one thing that must not happen twice
  * @returns {Promise<any>} the answer; rejects with a Problem
  */
-export async function call(method, path, body) {
+export async function call(method, path, body, key) {
+  /** @type {Record<string, string>} */
+  const headers = { accept: "application/json" };
   /** @type {RequestInit} */
-  const request = { method, cache: "no-store", signal: AbortSignal.timeout(DEADLINE_MS), headers: { accept: "application/json" } };
+  const request = { method, cache: "no-store", signal: AbortSignal.timeout(DEADLINE_MS), headers };
   if (body !== undefined) {
     request.body = JSON.stringify(body);
-    request.headers = { accept: "application/json", "content-type": "application/json" };
+    headers["content-type"] = "application/json";
   }
+  if (key !== undefined) headers["idempotency-key"] = key;
   let answer;
   try {
     answer = await fetch(`/api${path}`, request);
@@ -84,8 +88,8 @@ export async function call(method, path, body) {
 
 /** @param {string} path */
 export const get = (path) => call("GET", path);
-/** @param {string} path @param {object} [body] */
-export const post = (path, body) => call("POST", path, body);
+/** @param {string} path @param {object} [body] @param {string} [key] */
+export const post = (path, body, key) => call("POST", path, body, key);
 /** @param {string} path @param {object} body */
 export const patch = (path, body) => call("PATCH", path, body);
 /** @param {string} path */

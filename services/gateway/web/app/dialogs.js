@@ -29,10 +29,21 @@ function close() {
 
 // --- create and rename -------------------------------------------------------------------------------------------
 
+/** The last attempt to create something: sent again after a lost answer, it must not create a second one. */
+let attempt = { fields: "", key: "" };
+
+/** @param {object} fields */
+function keyOf(fields) {
+  const text = JSON.stringify(fields);
+  if (attempt.fields !== text) attempt = { fields: text, key: [...crypto.getRandomValues(new Uint32Array(4))].join("-") };
+  return attempt.key;
+}
+
 /** @param {Record<string, string>} values */
 async function create({ name, local_port, region }) {
   const fields = { name: name.trim(), local_port: Number(local_port), ...(region.trim() ? { region: region.trim() } : {}) };
-  const row = await post("/instances", fields);
+  const row = await post("/instances", fields, keyOf(fields));
+  attempt = { fields: "", key: "" };
   changed(row);
   say(`${row.name} was created.`);
 }

@@ -34,7 +34,7 @@ function later(load) {
 /** @type {{pattern: RegExp, title: string, page: Page, admin?: boolean}[]} */
 const PAGES = [
   { pattern: /^\/dashboard$/, title: "Instances", page: DashboardPage },
-  { pattern: /^\/instances\/([A-Za-z0-9_-]+)$/, title: "Instance", page: later(async () => (await import("./page_instance.js")).InstancePage) },
+  { pattern: /^\/instances\/([A-Za-z0-9_-]+)$/, title: "", page: later(async () => (await import("./page_instance.js")).InstancePage) },
   { pattern: /^\/account$/, title: "Account", page: later(async () => (await import("./page_account.js")).AccountPage) },
   { pattern: /^\/claim-trial$/, title: "Plans", page: later(async () => (await import("./page_account.js")).PlansPage) },
   { pattern: /^\/admin(?:\/(instances|users|servers|alerts|audit))?$/, title: "Admin", admin: true, page: later(async () => (await import("./page_admin.js")).AdminPage) }
@@ -55,7 +55,7 @@ function Inside() {
     return stopLive;
   }, [id]);
   useEffect(() => {
-    document.title = `${title} · Bore`;
+    if (title) document.title = `${title} · Bore`;
     // Reading goes on at the new page; the first one is read from its beginning.
     if (hasMoved) document.querySelector("main")?.focus({ preventScroll: true });
   }, [path]);

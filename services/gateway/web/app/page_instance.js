@@ -1,5 +1,5 @@
 // page_instance.js: /instances/:id, everything that is known of one instance.
-import { useMemo, useRef, useState } from "preact/hooks";
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { useAnswer, usePages } from "./answers.js";
 import { Problem } from "./api.js";
 import { Chart } from "./chart.js";
@@ -213,6 +213,10 @@ export function InstancePage({ match }) {
   const id = match[1];
   const row = ids.value && instance(id)?.value;
   const mark = useMark(id);
+  const title = row ? row.name : "Instance";
+  useEffect(() => {
+    document.title = `${title} · Bore`;
+  }, [title]);
   if (!row) {
     const problem = listProblem.value && new Problem(0, "", listProblem.value);
     return html`<main id="main" class="wide" tabindex="-1">
