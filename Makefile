@@ -72,7 +72,7 @@ LINK = $(Q)$(CC) $(MODE_LINK) $(LDFLAGS) -Wl,--as-needed
 objects = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 
 .PHONY: all help run start stop status test unit system lint format sanitize bench chaos fuzz docs clean
-.PHONY: programs env image test-compose
+.PHONY: programs install env image test-compose
 .PHONY: metrics-check check-tools unit-tests benches fuzzers format-check layering-check shell-check docs-check web-check static-check
 
 all: check-tools $(LIBRARIES) $(PROGRAMS) $(TOOLS) $(BUILD)/web/.complete  ## build everything (the default)
@@ -232,6 +232,18 @@ image:  ## build the image bore-backend
 
 test-compose:  ## docker compose, tried whole: scaling, crashes, isolation, backup (skipped where no engine runs)
 	@node tests/compose/run.js
+
+# Programs, pages, the edge's configuration and systemd's units, for those who run neither ./bore nor containers.
+install: all  ## install for systemd, below DESTDIR
+	install -d $(DESTDIR)/usr/lib/bore $(DESTDIR)/usr/share/bore/edge $(DESTDIR)/usr/local/bin $(DESTDIR)/etc/bore $(DESTDIR)/etc/systemd/system/bore-.service.d
+	install -m 755 $(PROGRAMS) $(DESTDIR)/usr/lib/bore/
+	rm -rf $(DESTDIR)/usr/share/bore/web && cp -r $(BUILD)/web $(DESTDIR)/usr/share/bore/web
+	install -m 644 deploy/haproxy.cfg deploy/container/edge.cfg $(DESTDIR)/usr/share/bore/edge/
+	install -m 644 docs/operations.md $(DESTDIR)/usr/share/bore/
+	install -m 755 deploy/container/bore $(DESTDIR)/usr/local/bin/bore
+	install -m 644 $(wildcard deploy/systemd/*.service) deploy/systemd/bore.target $(DESTDIR)/etc/systemd/system/
+	install -m 644 deploy/systemd/bore-.service.d/common.conf $(DESTDIR)/etc/systemd/system/bore-.service.d/
+	for file in bore.env backends.cfg; do [ -e $(DESTDIR)/etc/bore/$$file ] || install -m 640 deploy/systemd/$$file $(DESTDIR)/etc/bore/; done
 
 # --- fuzzing -----------------------------------------------------------------------------------------------------
 # FUZZ_SECONDS for each target; the corpus is kept in tests/fuzz/corpus/<name>. tests/fuzz/fuzz_<service>_*.c is linked

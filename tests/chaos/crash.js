@@ -1,7 +1,8 @@
 // crash.js: kill -9 of each process in turn while clients make transitions as fast as they are acknowledged and an SSE
-// client follows with Last-Event-ID. Afterwards every acknowledged transition must be in the history and must have been
+// client follows with Last-Event-ID and two Socket.IO clients by recovery. Afterwards every acknowledged transition must be in the history and must have been
 // delivered, in order, once. Answers figures; throws on what was lost, doubled or out of order.
 import assert from 'node:assert/strict'
+import { SocketClient } from '../system/support/socketio.js'
 import { System, waitFor } from '../system/support/system.js'
 
 export const victims = ['edge', 'gateway', 'stream', 'bus', 'auth', 'registry', 'monitor', 'postgres']
@@ -58,6 +59,7 @@ export async function crashTest({ rounds = 1, walkers = 4, settleMs = 1000, only
   try {
     const user = await system.user()
     const stream = await system.stream(user, { reconnect: true, retryMs: 100 })
+    const sockets = await Promise.all([['websocket'], ['polling']].map((transports) => SocketClient.open(system.url, { token: user.token, transports })))
     const all = []
     for (let i = 0; i < walkers; i++) all.push(new Walker(system, user, await system.instance(user)))
     let over = false
@@ -93,6 +95,11 @@ export async function crashTest({ rounds = 1, walkers = 4, settleMs = 1000, only
       }
       assert.deepEqual(history, walker.acknowledged, 'the history is what was acknowledged')
       assert.deepEqual(delivered(), walker.acknowledged.slice(1), 'the stream brought what was acknowledged, in order, once')
+      for (const socket of sockets) {
+        const heard = () => socket.changes.filter(([id]) => id === walker.instance.id).map(([, status]) => status)
+        await waitFor(() => heard().length >= walker.acknowledged.length - 1, `the last events over ${socket.transport}`)
+        assert.deepEqual(heard(), walker.acknowledged.slice(1), `Socket.IO over ${socket.transport} brought what was acknowledged, in order, once`)
+      }
       figures.acknowledged += walker.acknowledged.length - 1
       figures.attempts += walker.attempts
       figures.longestRequestMs = Math.max(figures.longestRequestMs, Math.round(walker.longest))
@@ -101,7 +108,9 @@ export async function crashTest({ rounds = 1, walkers = 4, settleMs = 1000, only
     const ids = stream.messages.filter((message) => message.json?.eventId).map((message) => Number(message.id.split('-')[1]))
     for (let i = 1; i < ids.length; i++) assert.ok(ids[i] > ids[i - 1], 'events come in order, once')
     figures.streamReconnects = stream.opens - 1
+    figures.socketReconnects = sockets.map((socket) => socket.connects.length - 1)
     stream.close()
+    for (const socket of sockets) socket.close()
     return figures
   } catch (error) {
     system.printLogs()
@@ -115,6 +124,6 @@ export function printFigures(figures) {
   for (const [victim, times] of Object.entries(figures.recovery)) console.log(`# kill -9 ${victim.padEnd(9)} back after ${times.join(', ')} ms`)
   console.log(
     `# ${figures.acknowledged} transitions acknowledged of ${figures.attempts} attempts, all in the history, all delivered once and in order; ` +
-      `refused or broken meanwhile: ${JSON.stringify(figures.failures)}; longest request ${figures.longestRequestMs} ms; the stream reconnected ${figures.streamReconnects} times`
+      `refused or broken meanwhile: ${JSON.stringify(figures.failures)}; longest request ${figures.longestRequestMs} ms; the stream reconnected ${figures.streamReconnects} times, Socket.IO ${figures.socketReconnects.join(' (websocket) and ')} (polling)`
   )
 }

@@ -153,6 +153,24 @@ async function idle(system) {
   console.log(`# memory idle, MiB: ${Object.entries(memory).map(([name, value]) => `${name} ${value.toFixed(0)}`).join(', ')}; together ${total.toFixed(0)}`)
 }
 
+/** What a thousand open streams cost, and the sums of /metrics, which every process contributes to. */
+async function thousand(system) {
+  const user = await system.user()
+  const before = await system.memory()
+  const streams = []
+  for (let i = 0; i < 1000; i += 50) streams.push(...(await Promise.all(Array.from({ length: 50 }, () => system.stream(user)))))
+  const after = await system.memory()
+  const each = (name) => `${name} ${(((after[name] - before[name]) * 1024) / streams.length).toFixed(1)} kB`
+  console.log(`# memory for each of 1000 streams: ${each('stream-1')}, ${each('edge-1')}`)
+  if (system.services().includes('metrics')) {
+    await waitFor(async () => {
+      const text = (await system.api.get('/metrics')).text
+      return Number(text.match(/^bore_active_sse_connections(?:\{[^}]*\})? (\d+)/m)?.[1]) >= 1000
+    }, 'the sum of open streams at /metrics')
+  }
+  for (const stream of streams) stream.close()
+}
+
 export const steps = {
   'config is clean': config,
   'up from a fresh clone': up,
@@ -162,5 +180,6 @@ export const steps = {
   'doors: what answers whom': doors,
   'keys: no key, no bus': keys,
   'weak secrets are refused': weak,
-  'idle memory': idle
+  'idle memory': idle,
+  'thousand streams': thousand
 }

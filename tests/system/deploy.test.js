@@ -1,8 +1,9 @@
 // deploy.test.js: what is written down for containers and clusters fits the programs: settings, secrets, ports, probes,
 // names. No engine is needed; `make test-compose` runs the containers.
 import assert from 'node:assert/strict'
-import { execFileSync } from 'node:child_process'
+import { execFileSync, spawnSync } from 'node:child_process'
 import fs from 'node:fs'
+import os from 'node:os'
 import path from 'node:path'
 import { describe, test } from 'node:test'
 import * as apps from 'kubernetes-models/apps/v1'
@@ -198,6 +199,48 @@ describe('deploy/k8s', () => {
     const version = read('CHANGELOG.md').match(/^## *\[?v?(\d[\w.-]*)/m)[1]
     assert.equal(kustomization.images[0].newTag, version)
     assert.match(read('docker-compose.yml'), new RegExp(`BORE_VERSION:-${version.replaceAll('.', '\\.')}\\}`))
+  })
+})
+
+describe('deploy/systemd', () => {
+  const units = fs.readdirSync(path.join(root, 'deploy/systemd')).filter((name) => name.endsWith('.service'))
+  const process = (unit) => unit.match(/^bore-(\w+)@?\.service$/)[1]
+
+  test('every process has a unit, with the secrets that it reads and no others', () => {
+    assert.deepEqual(units.map(process).sort(), [...OURS].sort())
+    const written = read('services/setup/setup.c')
+    for (const unit of units) {
+      const text = read('deploy/systemd', unit)
+      assert.match(text, new RegExp(`^ExecStart=/usr/local/bin/bore ${process(unit)}$`, 'm'))
+      const files = Object.fromEntries([...text.matchAll(/^Environment=(\w+)_FILE=%d\/(\w+)$/gm)].map(([, name, file]) => [name, file]))
+      const credentials = Object.fromEntries([...text.matchAll(/^LoadCredential=(\w+):\/etc\/bore\/secrets\/(.+)$/gm)].map(([, name, file]) => [name, file]))
+      for (const [name, file] of Object.entries(files)) {
+        assert.ok(isRead(name, process(unit)), `${unit} does not read ${name}`)
+        assert.ok(written.includes(`"${credentials[file]}"`), `${unit}: ${name}`)
+      }
+      assert.deepEqual(Object.values(files).sort(), Object.keys(credentials).sort(), unit)
+      for (const name of (REQUIRED[process(unit)] ?? []).filter((one) => settings.get(one).kind === 'SECRET')) assert.ok(name in files, `${unit} needs ${name}`)
+    }
+  })
+
+  test('systemd accepts the units, and haproxy their backends', { skip: !fs.existsSync('/usr/bin/systemd-analyze') && 'no systemd-analyze' }, () => {
+    const scratch = fs.mkdtempSync(path.join(os.tmpdir(), 'bore-units.'))
+    try {
+      const place = path.join(scratch, 'etc/systemd/system')
+      fs.cpSync(path.join(root, 'deploy/systemd'), place, { recursive: true })
+      fs.mkdirSync(path.join(scratch, 'usr/local/bin'), { recursive: true })
+      fs.copyFileSync(path.join(root, 'deploy/container/bore'), path.join(scratch, 'usr/local/bin/bore'))
+      for (const name of ['basic', 'sysinit', 'shutdown', 'multi-user', 'network-online', 'network']) fs.writeFileSync(path.join(place, `${name}.target`), '[Unit]\nDescription=here\n')
+      const verify = () => spawnSync('systemd-analyze', ['verify', `--root=${scratch}`, '--man=no', 'bore.target', ...units.map((unit) => unit.replace('@.', '@1.'))], { encoding: 'utf8', env: { ...globalThis.process.env, LC_ALL: 'C.UTF-8' } })
+      const good = verify()
+      assert.equal(good.status, 0, good.stderr)
+      assert.equal(good.stderr, '')
+      fs.appendFileSync(path.join(place, 'bore-.service.d/common.conf'), 'Restart=somewhat\n')
+      assert.match(verify().stderr, /somewhat/, 'the common part is read for every unit')
+    } finally {
+      fs.rmSync(scratch, { recursive: true, force: true })
+    }
+    if (fs.existsSync('/usr/sbin/haproxy')) execFileSync('/usr/sbin/haproxy', ['-c', '-q', '-f', path.join(root, 'deploy/haproxy.cfg'), '-f', path.join(root, 'deploy/systemd/backends.cfg')], { env: { EDGE_SECRET: 'x', EDGE_TRUSTED_PROXIES: '', EDGE_MAXCONN: '1000' }, stdio: 'pipe' })
   })
 })
 
