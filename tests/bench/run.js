@@ -6,7 +6,7 @@ import os from 'node:os'
 import path from 'node:path'
 import { promisify } from 'node:util'
 import { Api } from '../system/support/api.js'
-import { System, freePort, root, waitFor } from '../system/support/system.js'
+import { System, freePort, percentile, root, waitFor } from '../system/support/system.js'
 
 const run = promisify(execFile)
 const seconds = Number(process.env.SECONDS ?? 8)
@@ -123,6 +123,40 @@ async function tunnels(system, count, perUser = 20) {
   return made.slice(0, count)
 }
 
+/** 100,000 instances whose clients send heartbeats: what a sweep of the rules of time takes, in the database. */
+function sweeps(system) {
+  system.sql(`
+    INSERT INTO bore.users (id, email, name, password_hash) SELECT 'user_sweep' || n, 'sweep' || n || '@test.example', 'n', '-' FROM generate_series(1, 1000) AS n;
+    WITH made AS (
+      INSERT INTO bore.instances (id, user_id, name, local_port, phase, phase_reason, status, status_reason, heartbeat_session)
+      SELECT 'inst_' || md5(n::text), 'user_sweep' || 1 + n % 1000, 'instance', 80, 'connected', 'tunnel connected', 'online', 'tunnel connected, heartbeats arrive', true
+      FROM generate_series(1, 100000) AS n RETURNING id)
+    INSERT INTO bore.heartbeats (instance_id, covered, at, watched, inactive, samples, last_activity)
+    SELECT id, 1000000000, now(), true, false, 1, 99999999999 FROM made;
+    UPDATE bore.heartbeats SET samples = 2;
+    ANALYZE bore.instances, bore.heartbeats`)
+  const measured = (change) =>
+    system.sql(`
+      CREATE FUNCTION pg_temp.sweeps() RETURNS SETOF double precision LANGUAGE plpgsql AS $$
+      DECLARE began timestamptz;
+      BEGIN
+        FOR n IN 1..20 LOOP
+          ${change}
+          began := clock_timestamp();
+          PERFORM bore.time_rules(30000, 60000, 1800000, 200);
+          RETURN NEXT extract(epoch FROM clock_timestamp() - began) * 1000;
+        END LOOP;
+      END $$;
+      SELECT * FROM pg_temp.sweeps()`).map(([ms]) => Number(ms))
+  for (const [what, change] of [
+    ['100,000 instances: a sweep', ''],
+    ['100,000 instances: a sweep that finds 100 silent', "UPDATE bore.heartbeats SET covered = 0 WHERE instance_id IN (SELECT instance_id FROM bore.heartbeats WHERE watched LIMIT 100);"]
+  ]) {
+    const times = measured(change)
+    judge(what, percentile(times, 0.5) <= 50, `p50 ${percentile(times, 0.5).toFixed(1)} ms   worst of 20 ${Math.max(...times).toFixed(1)} ms (goal 50)`)
+  }
+}
+
 const system = await System.start({ env: { BCRYPT_COST: '4', EDGE_CONNECTIONS_PER_ADDRESS: '5000' } })
 try {
   await yardstick()
@@ -161,6 +195,7 @@ try {
     judge(`${count} tunnels at once: ${what}`, bad === 0 && last <= 3000,
       `p50 ${p50.toFixed(0)} ms, last ${last.toFixed(0)} ms (goal 3000)${bad ? `, ${bad} failed: ${first}` : ''}`)
   }
+  sweeps(system)
 } catch (error) {
   system.printLogs()
   throw error
