@@ -217,6 +217,7 @@ $(BUILD)/bench/%: $(BUILD)/obj/tests/bench/%.o $(LIBRARIES)
 
 bench: all $(BENCHES)  ## requests/s and latencies beside the machine's own yardsticks
 	@BORE_BUILD=$(BUILD) node tests/bench/run.js
+	@BORE_BUILD=$(BUILD) JUDGE_TIMES=1 node --test --test-name-pattern='first view|thousand' tests/system/dashboard_pages.test.js
 
 chaos: all  ## the crash test, in full length
 	@BORE_BUILD=$(BUILD) node tests/chaos/run.js

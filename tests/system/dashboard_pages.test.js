@@ -5,11 +5,14 @@ import fs from 'node:fs'
 import { after, afterEach, before, describe, test } from 'node:test'
 import { createRequire } from 'node:module'
 import { browserFor, live, row } from './support/browser.js'
-import { isSanitized, waitFor } from './support/system.js'
+import { waitFor } from './support/system.js'
 
 const AXE = fs.readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8')
 const FIRST_VIEW_BYTES = 150_000
+// Times are printed; `make bench` judges them, on a machine that does nothing else.
+const JUDGES_TIMES = Boolean(process.env.JUDGE_TIMES)
 const FIRST_PAINT_MS = 1000
+const LONGEST_TASK_MS = 250
 
 describe('dashboard pages', { timeout: 300000 }, () => {
   const sut = browserFor({ before, after, afterEach })
@@ -38,7 +41,7 @@ describe('dashboard pages', { timeout: 300000 }, () => {
       await page.close()
     }
     console.log(`# first contentful paint: ${paints.map((ms) => ms.toFixed(0)).join(', ')} ms`)
-    assert.ok(Math.min(...paints) < FIRST_PAINT_MS * (isSanitized ? 10 : 1), paints.join(' '))
+    if (JUDGES_TIMES) assert.ok(Math.max(...paints) < FIRST_PAINT_MS, paints.join(' '))
     const asset = await sut.system.api.get('/login', { headers: { 'accept-encoding': 'identity' } })
     const [script] = asset.text.match(/\/assets\/v-[0-9a-f]+\/main\.js/)
     const kept = await sut.system.api.get(script, { headers: { 'accept-encoding': 'gzip' } })
@@ -393,8 +396,7 @@ describe('dashboard pages', { timeout: 300000 }, () => {
     await row(page, 'template').getByText('Active', { exact: true }).waitFor()
     await row(page, 'changed 3').waitFor()
     const changing = await longTasks('61 changes')
-    // 50 ms is what browsers call long; this machine is busy with a whole system beside the browser.
-    const limit = isSanitized ? 5000 : 400
-    for (const longest of [loading, scrolling, searching, changing]) assert.ok(longest < limit, `a task of ${longest} ms`)
+    // 50 ms is what browsers call long; a whole system runs beside the browser.
+    if (JUDGES_TIMES) for (const longest of [loading, scrolling, searching, changing]) assert.ok(longest < LONGEST_TASK_MS, `a task of ${longest} ms`)
   })
 })

@@ -10,9 +10,9 @@ import { STATUS_NAMES, describe } from "./status.js";
 import { PagedTable, Section } from "./table.js";
 import { html } from "./view.js";
 
-/** @typedef {import("./types.js").Instance & {user_id: string, user_email: string, user_name: string, cpu_usage: number|null, memory_usage: number|null, vscode_responsive: boolean|null, has_code_server: boolean|null}} AdminInstance */
+/** @typedef {import("./types.js").AdminInstance} AdminInstance */
 /** @typedef {import("./types.js").Alert} Alert */
-/** @typedef {{id: number, at: string, actor_id: string|null, actor_email: string|null, action: string, target: string|null, address: string|null, details: string|null}} AuditEntry */
+/** @typedef {import("./types.js").AuditEntry} AuditEntry */
 
 const LIST_MS = 5000;
 
@@ -35,7 +35,10 @@ export function Search({ label, onWords }) {
 
 /** @param {AdminInstance} one */
 function health(one) {
-  const numbers = [one.cpu_usage !== null && `${Math.round(one.cpu_usage)} % CPU`, one.memory_usage !== null && `${count(Math.round(one.memory_usage))} MiB`];
+  const numbers = [
+    one.cpu_usage !== null && `${Math.round(one.cpu_usage)} % CPU`,
+    one.memory_usage !== null && `${count(Math.round(one.memory_usage))} MiB`
+  ];
   const code = one.has_code_server ? (one.vscode_responsive ? "editor responds" : "editor silent") : null;
   const words = [...numbers, code].filter(Boolean).join(", ");
   return words || html`<span class="soft">none reported</span>`;
@@ -44,11 +47,27 @@ function health(one) {
 /** @type {import("./table.js").Column<AdminInstance>[]} */
 const INSTANCE_COLUMNS = [
   { label: "Status", cell: (one) => html`<${StatusBadge} status=${one.status} />` },
-  { label: "Instance", cell: (one) => html`<div class="two"><b class="break">${one.name}</b><span class="soft">${one.status_reason} · <${Since} at=${one.status_since} /></span></div>` },
-  { label: "Owner", cell: (one) => html`<div class="two roomy"><span class="break">${one.user_name}</span><span class="soft break">${one.user_email}</span></div>` },
-  { label: "Public address", cell: (one) => html`<span class="break roomy">${one.public_url ?? html`<span class="soft">none</span>`}</span>` },
+  {
+    label: "Instance",
+    cell: (one) =>
+      html`<div class="two"><b class="break">${one.name}</b><span class="soft">${one.status_reason} · <${Since} at=${one.status_since} /></span></div>`
+  },
+  {
+    label: "Owner",
+    cell: (one) =>
+      html`<div class="two roomy"><span class="break">${one.user_name}</span><span class="soft break">${one.user_email}</span></div>`
+  },
+  {
+    label: "Public address",
+    cell: (one) => html`<span class="break roomy">${one.public_url ?? html`<span class="soft">none</span>`}</span>`
+  },
   { label: "Health", cell: health },
-  { label: "Last heartbeat", cell: (one) => (one.last_heartbeat === null ? html`<span class="soft">never</span>` : html`<${Ago} at=${one.last_heartbeat} />`), end: true }
+  {
+    label: "Last heartbeat",
+    cell: (one) =>
+      one.last_heartbeat === null ? html`<span class="soft">never</span>` : html`<${Ago} at=${one.last_heartbeat} />`,
+    end: true
+  }
 ];
 
 export function InstancesPart() {
@@ -72,22 +91,32 @@ export function InstancesPart() {
 /** @param {Alert} one */
 function deliveries(one) {
   if (one.deliveries.length === 0) return html`<span class="soft">recorded only, no channel is set up</span>`;
-  return html`<ul class="deliveries">${one.deliveries.map((delivery) => html`<li key=${delivery.channel}>
+  return html`<ul class="deliveries">${one.deliveries.map(
+    (delivery) => html`<li key=${delivery.channel}>
     <b>${delivery.channel}</b> <span class="mark" data-good=${delivery.state === "delivered" ? "yes" : delivery.state === "failed" ? "no" : "open"}>${delivery.state}</span>
     <span class="soft"> ${count(delivery.attempts)} ${delivery.attempts === 1 ? "attempt" : "attempts"}</span>
-    ${delivery.last_error && html`<span class="soft break reason">${delivery.last_error}</span>`}</li>`)}</ul>`;
+    ${delivery.last_error && html`<span class="soft break reason">${delivery.last_error}</span>`}</li>`
+  )}</ul>`;
 }
 
 /** @type {import("./table.js").Column<Alert>[]} */
 const ALERT_COLUMNS = [
   { label: "When", cell: (one) => dateTime(one.sent_at) },
-  { label: "What", cell: (one) => html`<div class="two"><b>${one.alert_type}</b><span class="break">${one.message}</span></div>` },
+  {
+    label: "What",
+    cell: (one) => html`<div class="two"><b>${one.alert_type}</b><span class="break">${one.message}</span></div>`
+  },
   { label: "Instance", cell: (one) => html`<code class="break">${one.instance_id ?? "deleted"}</code>` },
   { label: "Deliveries", cell: deliveries }
 ];
 
 export function AlertsPart() {
-  const pages = /** @type {any} */ (usePages("/admin/alerts?limit=50", "alerts", { every: LIST_MS, mark: happened.value.what === "alert" ? happened.value.number : 0 }));
+  const pages = /** @type {any} */ (
+    usePages("/admin/alerts?limit=50", "alerts", {
+      every: LIST_MS,
+      mark: happened.value.what === "alert" ? happened.value.number : 0
+    })
+  );
   return html`<${Section} title="Alerts" flush>
     <${PagedTable} what="Alerts" pages=${pages} columns=${ALERT_COLUMNS} empty="No alert was sent yet." /><//>`;
 }

@@ -19,7 +19,11 @@ const RETRY_MS = 5000; // what failed is tried again
  * @returns {Answer<T>}
  */
 export function useAnswer(path, { every = 0, mark, load: fetchIt = get } = {}) {
-  const [state, setState] = useState({ path: "", data: /** @type {T|null} */ (null), problem: /** @type {unknown} */ (null) });
+  const [state, setState] = useState({
+    path: "",
+    data: /** @type {T|null} */ (null),
+    problem: /** @type {unknown} */ (null)
+  });
   const asked = useRef({ number: 0, at: 0 });
   const load = async () => {
     const number = ++asked.current.number;
@@ -28,7 +32,8 @@ export function useAnswer(path, { every = 0, mark, load: fetchIt = get } = {}) {
       const data = await fetchIt(path);
       if (number === asked.current.number) setState({ path, data, problem: null });
     } catch (problem) {
-      if (number === asked.current.number) setState((old) => ({ path, data: old.path === path ? old.data : null, problem }));
+      if (number === asked.current.number)
+        setState((old) => ({ path, data: old.path === path ? old.data : null, problem }));
     }
   };
   const isFirst = state.path !== path;
@@ -48,16 +53,31 @@ export function useAnswer(path, { every = 0, mark, load: fetchIt = get } = {}) {
 }
 
 /**
+ * @template T
+ * @typedef {object} Pages
+ * @property {T[]|null} items
+ * @property {number|null} total
+ * @property {unknown} problem
+ * @property {() => void} reload
+ * @property {(() => void)|null} more null at the end
+ * @property {boolean} isBusy
+ */
+
+/**
  * A list that comes in pages. The first page is kept fresh, further ones are loaded when asked for.
  * @template {{id: string|number}} T
  * @param {string} path below /api, with at least one parameter
  * @param {string} key the list's member
  * @param {{every?: number, mark?: unknown}} [options]
- * @returns {{items: T[]|null, total: number|null, problem: unknown, reload: () => void, more: (() => void)|null, isBusy: boolean}}
+ * @returns {Pages<T>}
  */
 export function usePages(path, key, options) {
   const first = /** @type {Answer<any>} */ (useAnswer(path, options));
-  const [further, setFurther] = useState({ path: "", items: /** @type {T[]} */ ([]), next: /** @type {string|null} */ (null) });
+  const [further, setFurther] = useState({
+    path: "",
+    items: /** @type {T[]} */ ([]),
+    next: /** @type {string|null} */ (null)
+  });
   const [isBusy, setBusy] = useState(false);
   const [problem, setProblem] = useState(/** @type {unknown} */ (null));
   const isExtended = further.path === path;
@@ -65,7 +85,7 @@ export function usePages(path, key, options) {
   const begin = first.data?.[key] ?? null;
   const known = new Set(begin?.map(({ id }) => id));
   const items = begin && [...begin, ...(isExtended ? further.items.filter(({ id }) => !known.has(id)) : [])];
-  const next = isExtended ? further.next : first.data?.next_cursor ?? null;
+  const next = isExtended ? further.next : (first.data?.next_cursor ?? null);
   const more = async () => {
     setBusy(true);
     setProblem(null);
@@ -77,5 +97,12 @@ export function usePages(path, key, options) {
     }
     setBusy(false);
   };
-  return { items, total: first.data?.total ?? null, problem: first.problem ?? problem, reload: first.reload, more: next ? more : null, isBusy };
+  return {
+    items,
+    total: first.data?.total ?? null,
+    problem: first.problem ?? problem,
+    reload: first.reload,
+    more: next ? more : null,
+    isBusy
+  };
 }

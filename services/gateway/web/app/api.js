@@ -45,9 +45,17 @@ function whole(text) {
  */
 async function problemOf(answer) {
   const body = await answer.json().catch(() => ({}));
-  const fields = Object.fromEntries((body.details ?? []).map((/** @type {{field: string, message: string}} */ one) => [one.field, whole(one.message)]));
+  const fields = Object.fromEntries(
+    (body.details ?? []).map((/** @type {{field: string, message: string}} */ one) => [one.field, whole(one.message)])
+  );
   const retryAfter = Number(answer.headers.get("retry-after")) || 0;
-  return new Problem(answer.status, body.error ?? "internal_error", body.message ?? `The server answered ${answer.status}.`, fields, retryAfter);
+  return new Problem(
+    answer.status,
+    body.error ?? "internal_error",
+    body.message ?? `The server answered ${answer.status}.`,
+    fields,
+    retryAfter
+  );
 }
 
 /**

@@ -19,18 +19,44 @@ function colour(name) {
  * @returns {import("uplot").Options}
  */
 function options(width, unit, top, onPoint) {
-  const axis = { stroke: colour("--soft"), font: "12px system-ui", grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false } };
+  const axis = {
+    stroke: colour("--soft"),
+    font: "12px system-ui",
+    grid: { stroke: colour("--line"), width: 1 },
+    ticks: { show: false }
+  };
   return {
     width,
     height: HEIGHT,
     legend: { show: false },
     cursor: { y: false, drag: { x: false, y: false }, points: { size: 7 } },
-    scales: { x: { range: (_, low, high) => [Math.min(low, high - SPAN_MIN_S), high] }, y: { range: (_, low, high) => [0, top ?? Math.max(1, (high ?? 1) * 1.15)] } },
+    scales: {
+      x: { range: (_, low, high) => [Math.min(low, high - SPAN_MIN_S), high] },
+      y: { range: (_, low, high) => [0, top ?? Math.max(1, (high ?? 1) * 1.15)] }
+    },
     axes: [
-      { ...axis, size: 28, values: [[3600 * 24, "{D} {MMM}"], [3600, "{HH}:{mm}"], [60, "{HH}:{mm}"], [1, "{HH}:{mm}:{ss}"]] },
+      {
+        ...axis,
+        size: 28,
+        values: [
+          [3600 * 24, "{D} {MMM}"],
+          [3600, "{HH}:{mm}"],
+          [60, "{HH}:{mm}"],
+          [1, "{HH}:{mm}:{ss}"]
+        ]
+      },
       { ...axis, size: 76, space: 36, values: (_, ticks) => ticks.map((tick) => `${tick} ${unit}`) }
     ],
-    series: [{}, { stroke: colour("--accent"), width: 1.5, fill: `${colour("--accent")}1c`, points: { show: false }, spanGaps: false }],
+    series: [
+      {},
+      {
+        stroke: colour("--accent"),
+        width: 1.5,
+        fill: `${colour("--accent")}1c`,
+        points: { show: false },
+        spanGaps: false
+      }
+    ],
     hooks: { setCursor: [(plot) => onPoint(plot.cursor.idx ?? null)] }
   };
 }
@@ -80,9 +106,15 @@ export function Chart({ title, unit, top, times, values }) {
   useEffect(() => plot.current?.setData(data.current), [times, values]);
 
   const numbers = summary(values);
-  const show = (/** @type {number} */ value) => `${value >= 100 ? Math.round(value) : Math.round(value * 10) / 10} ${unit}`;
-  const words = numbers ? `now ${show(numbers.last)}, mean ${show(numbers.mean)}, highest ${show(numbers.top)}` : "nothing reported";
-  const at = point !== null && times[point] !== undefined ? `${timeOfDay(times[point] * 1000)}: ${values[point] === null ? "nothing" : show(/** @type {number} */ (values[point]))}` : words;
+  const show = (/** @type {number} */ value) =>
+    `${value >= 100 ? Math.round(value) : Math.round(value * 10) / 10} ${unit}`;
+  const words = numbers
+    ? `now ${show(numbers.last)}, mean ${show(numbers.mean)}, highest ${show(numbers.top)}`
+    : "nothing reported";
+  const at =
+    point !== null && times[point] !== undefined
+      ? `${timeOfDay(times[point] * 1000)}: ${values[point] === null ? "nothing" : show(/** @type {number} */ (values[point]))}`
+      : words;
   return html`<figure class="chart"><figcaption><b>${title}</b><span class="soft">${at}</span></figcaption>
     <div ref=${place} class="plot" role="img" aria-label=${`${title} over time: ${words}`} /></figure>`;
 }

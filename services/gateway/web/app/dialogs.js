@@ -11,7 +11,7 @@ import { address, go } from "./router.js";
 import { html } from "./view.js";
 
 /** @typedef {import("./types.js").Instance} Instance */
-/** @typedef {{tunnel_token: string, server_host: string, server_port: number, local_port: number, remote_port: number, expires_at: string}} Ticket */
+/** @typedef {import("./types.js").Ticket} Ticket */
 
 const CLIENT_PORT = 7835; // the only port that bore clients dial
 
@@ -35,13 +35,18 @@ let attempt = { fields: "", key: "" };
 /** @param {object} fields */
 function keyOf(fields) {
   const text = JSON.stringify(fields);
-  if (attempt.fields !== text) attempt = { fields: text, key: [...crypto.getRandomValues(new Uint32Array(4))].join("-") };
+  if (attempt.fields !== text)
+    attempt = { fields: text, key: [...crypto.getRandomValues(new Uint32Array(4))].join("-") };
   return attempt.key;
 }
 
 /** @param {Record<string, string>} values */
 async function create({ name, local_port, region }) {
-  const fields = { name: name.trim(), local_port: Number(local_port), ...(region.trim() ? { region: region.trim() } : {}) };
+  const fields = {
+    name: name.trim(),
+    local_port: Number(local_port),
+    ...(region.trim() ? { region: region.trim() } : {})
+  };
   const row = await post("/instances", fields, keyOf(fields));
   attempt = { fields: "", key: "" };
   changed(row);
@@ -97,9 +102,10 @@ function Expiry({ ticket }) {
 /** @param {{row: Instance}} properties */
 function Outcome({ row }) {
   const isUp = row.tunnel_connected && row.status !== "starting";
+  const up = row.public_url ? html`Reachable at <b>${row.public_url}</b>` : "The tunnel is up.";
   return html`<div class="outcome" role="status">
     <${StatusBadge} status=${row.status} />
-    <span>${isUp ? (row.public_url ? html`Reachable at <b>${row.public_url}</b>` : "The tunnel is up.") : row.status === "starting" ? "Waiting for the tunnel…" : row.status_reason}</span>
+    <span>${isUp ? up : row.status === "starting" ? "Waiting for the tunnel…" : row.status_reason}</span>
   </div>`;
 }
 
@@ -131,16 +137,21 @@ function ConnectDialog({ row }) {
     if (!replaces) fetchTicket().catch((error) => setProblem(sentence(error)));
   }, []);
   if (ticket === null && replaces) {
-    const what = row.tunnel_connected ? "It is connected now. A new token ends the one in use." : "A token was already issued. A new one replaces it.";
+    const what = row.tunnel_connected
+      ? "It is connected now. A new token ends the one in use."
+      : "A token was already issued. A new one replaces it.";
     return html`<${Dialog} title=${`Connect ${row.name}`} onClose=${close}>
       <${Form} act=${fetchTicket} action="Issue a new token" cancel=${close}><p>${what}</p><//>
     <//>`;
   }
   return html`<${Dialog} title=${`Connect ${row.name}`} onClose=${close}>
     ${ticket && html`<${Ticket} row=${row} ticket=${ticket} />`}
-    ${problem && html`<p class="problem" role="alert">${problem}</p>
+    ${
+      problem &&
+      html`<p class="problem" role="alert">${problem}</p>
       <div class="actions">${problem.includes("plan") && html`<a class="button" href="/claim-trial" onClick=${close}>Plans</a>`}
-        <button type="button" class="primary" onClick=${() => fetchTicket().catch((error) => setProblem(sentence(error)))}>Try again</button></div>`}
+        <button type="button" class="primary" onClick=${() => fetchTicket().catch((error) => setProblem(sentence(error)))}>Try again</button></div>`
+    }
     ${!ticket && !problem && html`<p class="hint">Asking for a token…</p>`}
   <//>`;
 }
@@ -167,7 +178,12 @@ function DeleteDialog({ row }) {
   <//>`;
 }
 
-const WITH_INSTANCE = { rename: RenameDialog, connect: ConnectDialog, disconnect: DisconnectDialog, delete: DeleteDialog };
+const WITH_INSTANCE = {
+  rename: RenameDialog,
+  connect: ConnectDialog,
+  disconnect: DisconnectDialog,
+  delete: DeleteDialog
+};
 
 /** The dialog that is open, if any. */
 export function Dialogs() {

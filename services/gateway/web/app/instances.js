@@ -108,7 +108,8 @@ export function putList(list, fetchedAt) {
     }
     const order = list.map((row) => row.id);
     const before = ids.peek();
-    if (before === null || before.length !== order.length || before.some((id, index) => id !== order[index])) ids.value = order;
+    if (before === null || before.length !== order.length || before.some((id, index) => id !== order[index]))
+      ids.value = order;
   });
   return isChanged;
 }

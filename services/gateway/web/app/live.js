@@ -8,7 +8,18 @@ import { signal } from "@preact/signals";
 import { Problem, get, signedOut } from "./api.js";
 import { everySecond, learnServerTime } from "./clock.js";
 import { compareCursors, place } from "./cursor.js";
-import { STRIP_HOURS, clear, ids, instance, putList, putRows, putStatus, putStrips, removeRow, renameRow } from "./instances.js";
+import {
+  STRIP_HOURS,
+  clear,
+  ids,
+  instance,
+  putList,
+  putRows,
+  putStatus,
+  putStrips,
+  removeRow,
+  renameRow
+} from "./instances.js";
 import { elect } from "./leader.js";
 import { follow } from "./sse.js";
 

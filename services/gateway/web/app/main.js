@@ -22,22 +22,45 @@ import { html } from "./view.js";
 function later(load) {
   const page = signal(/** @type {Page|null} */ (null));
   // A file that is missing is the business of boot.js: it loads the whole page anew, a few times.
-  const start = () => load().then((loaded) => (page.value = loaded), () => dispatchEvent(new Event("bore-file-missing")));
+  const start = () =>
+    load().then(
+      (loaded) => (page.value = loaded),
+      () => dispatchEvent(new Event("bore-file-missing"))
+    );
   return function Later(/** @type {object} */ properties) {
     useEffect(() => {
       if (page.peek() === null) void start();
     }, []);
-    return page.value ? html`<${page.value} ...${properties} />` : html`<main id="main" class="wide" aria-busy="true" />`;
+    return page.value
+      ? html`<${page.value} ...${properties} />`
+      : html`<main id="main" class="wide" aria-busy="true" />`;
   };
 }
 
 /** @type {{pattern: RegExp, title: string, page: Page, admin?: boolean}[]} */
 const PAGES = [
   { pattern: /^\/dashboard$/, title: "Instances", page: DashboardPage },
-  { pattern: /^\/instances\/([A-Za-z0-9_-]+)$/, title: "", page: later(async () => (await import("./page_instance.js")).InstancePage) },
-  { pattern: /^\/account$/, title: "Account", page: later(async () => (await import("./page_account.js")).AccountPage) },
-  { pattern: /^\/claim-trial$/, title: "Plans", page: later(async () => (await import("./page_account.js")).PlansPage) },
-  { pattern: /^\/admin(?:\/(instances|users|servers|alerts|audit))?$/, title: "Admin", admin: true, page: later(async () => (await import("./page_admin.js")).AdminPage) }
+  {
+    pattern: /^\/instances\/([A-Za-z0-9_-]+)$/,
+    title: "",
+    page: later(async () => (await import("./page_instance.js")).InstancePage)
+  },
+  {
+    pattern: /^\/account$/,
+    title: "Account",
+    page: later(async () => (await import("./page_account.js")).AccountPage)
+  },
+  {
+    pattern: /^\/claim-trial$/,
+    title: "Plans",
+    page: later(async () => (await import("./page_account.js")).PlansPage)
+  },
+  {
+    pattern: /^\/admin(?:\/(instances|users|servers|alerts|audit))?$/,
+    title: "Admin",
+    admin: true,
+    page: later(async () => (await import("./page_admin.js")).AdminPage)
+  }
 ];
 
 function NotFound() {

@@ -9,7 +9,7 @@ import { loadUser, signOut, user } from "./session.js";
 import { PagedTable, Section } from "./table.js";
 import { html } from "./view.js";
 
-/** @typedef {{id: string, created_at: string, last_used_at: string, expires_at: string, address: string|null, user_agent: string|null, current: boolean}} UserSession */
+/** @typedef {import("./types.js").UserSession} UserSession */
 
 // --- plan --------------------------------------------------------------------------------------------------------
 
@@ -17,7 +17,13 @@ import { html } from "./view.js";
 const PLANS = [
   { name: "trial", word: "Trial", tunnels: "1 tunnel at a time", traffic: "10 GB a month", how: "24 hours, once" },
   { name: "pro", word: "Pro", tunnels: "5 tunnels at a time", traffic: "100 GB a month", how: "30 days" },
-  { name: "enterprise", word: "Enterprise", tunnels: "20 tunnels at a time", traffic: "999 GB a month", how: "given by an admin" }
+  {
+    name: "enterprise",
+    word: "Enterprise",
+    tunnels: "20 tunnels at a time",
+    traffic: "999 GB a month",
+    how: "given by an admin"
+  }
 ];
 
 /** @param {string} name */
@@ -44,8 +50,11 @@ function PlanCard({ plan }) {
   return html`<section class=${`card plan ${isCurrent ? "current" : ""}`} aria-label=${plan.word}>
     <h2>${plan.word} ${isCurrent && html`<span class="tag">yours</span>`}</h2>
     <ul><li>${plan.tunnels}</li><li>${plan.traffic}</li><li>${plan.how}</li></ul>
-    ${plan.name === "enterprise" ? html`<p class="hint">Ask whoever runs this server.</p>`
-      : html`<${Form} act=${claim} action=${isCurrent ? `Renew ${plan.word}` : `Take ${plan.word}`} />`}
+    ${
+      plan.name === "enterprise"
+        ? html`<p class="hint">Ask whoever runs this server.</p>`
+        : html`<${Form} act=${claim} action=${isCurrent ? `Renew ${plan.word}` : `Take ${plan.word}`} />`
+    }
   </section>`;
 }
 
@@ -67,7 +76,8 @@ function Password() {
     setNumber(number + 1);
   };
   /** @param {import("./api.js").Problem} problem @returns {Record<string, string>} */
-  const place = (problem) => (problem.code === "invalid_credentials" ? { current_password: "This is not your present password." } : {});
+  const place = (problem) =>
+    problem.code === "invalid_credentials" ? { current_password: "This is not your present password." } : {};
   return html`<${Section} title="Password">
     <${Form} act=${act} action="Change password" place=${place} key=${number}>
       ${(/** @type {Record<string, string>} */ problems) => html`
@@ -83,8 +93,20 @@ function Password() {
 /** A browser's name out of its long description. @param {string|null} agent */
 function browserName(agent) {
   if (!agent) return "unknown program";
-  const known = [[/Edg\//, "Edge"], [/Firefox\//, "Firefox"], [/Chrom(e|ium)\//, "Chrome"], [/Safari\//, "Safari"], [/curl\//, "curl"]];
-  const systems = [[/Android/, "Android"], [/iPhone|iPad/, "iOS"], [/Windows/, "Windows"], [/Mac OS/, "macOS"], [/Linux/, "Linux"]];
+  const known = [
+    [/Edg\//, "Edge"],
+    [/Firefox\//, "Firefox"],
+    [/Chrom(e|ium)\//, "Chrome"],
+    [/Safari\//, "Safari"],
+    [/curl\//, "curl"]
+  ];
+  const systems = [
+    [/Android/, "Android"],
+    [/iPhone|iPad/, "iOS"],
+    [/Windows/, "Windows"],
+    [/Mac OS/, "macOS"],
+    [/Linux/, "Linux"]
+  ];
   const find = (/** @type {any[][]} */ list) => list.find(([pattern]) => pattern.test(agent))?.[1];
   const name = find(known);
   const system = find(systems);
@@ -92,7 +114,9 @@ function browserName(agent) {
 }
 
 function Sessions() {
-  const { data, problem, reload } = /** @type {import("./answers.js").Answer<{sessions: UserSession[]}>} */ (useAnswer("/auth/sessions?limit=100", { every: 30000 }));
+  const { data, problem, reload } = /** @type {import("./answers.js").Answer<{sessions: UserSession[]}>} */ (
+    useAnswer("/auth/sessions?limit=100", { every: 30000 })
+  );
   const [ending, setEnding] = useState(/** @type {UserSession|null} */ (null));
   const end = async () => {
     await remove(`/auth/sessions/${ending?.id}`);
@@ -101,17 +125,30 @@ function Sessions() {
   };
   /** @type {import("./table.js").Column<UserSession>[]} */
   const columns = [
-    { label: "Where", cell: (one) => html`<span title=${one.user_agent ?? ""}>${browserName(one.user_agent)}</span> ${one.current && html`<span class="tag">this one</span>`}` },
+    {
+      label: "Where",
+      cell: (one) =>
+        html`<span title=${one.user_agent ?? ""}>${browserName(one.user_agent)}</span> ${one.current && html`<span class="tag">this one</span>`}`
+    },
     { label: "Address", cell: (one) => one.address ?? "unknown" },
     { label: "Signed in", cell: (one) => dateTime(one.created_at) },
     { label: "Last used", cell: (one) => html`<${Ago} at=${one.last_used_at} />` },
-    { label: "", cell: (one) => !one.current && html`<button type="button" class="small" onClick=${() => setEnding(one)} aria-label=${`End the session of ${browserName(one.user_agent)}, ${dateTime(one.created_at)}`}>End</button>`, end: true }
+    {
+      label: "",
+      cell: (one) =>
+        !one.current &&
+        html`<button type="button" class="small" onClick=${() => setEnding(one)} aria-label=${`End the session of ${browserName(one.user_agent)}, ${dateTime(one.created_at)}`}>End</button>`,
+      end: true
+    }
   ];
   const pages = { items: data?.sessions ?? null, problem, reload, more: null, isBusy: false };
   return html`<${Section} title="Where you are signed in" flush>
     <${PagedTable} what="Your sessions" pages=${pages} columns=${columns} empty="None." />
-    ${ending && html`<${Confirm} title="End this session?" action="End session" act=${end} onClose=${() => setEnding(null)}>
-      <p>${browserName(ending.user_agent)} at ${ending.address ?? "an unknown address"} is signed out at once.</p><//>`}
+    ${
+      ending &&
+      html`<${Confirm} title="End this session?" action="End session" act=${end} onClose=${() => setEnding(null)}>
+      <p>${browserName(ending.user_agent)} at ${ending.address ?? "an unknown address"} is signed out at once.</p><//>`
+    }
   <//>`;
 }
 
@@ -134,7 +171,10 @@ export function AccountPage() {
     <//>
     <${Password} />
     <${Sessions} />
-    ${asks && html`<${Confirm} title="Sign out everywhere?" action="Sign out everywhere" act=${() => signOut({ everywhere: true })} onClose=${() => setAsks(false)}>
-      <p>All your sessions end within a second, on every machine, this one included. Programs that use a token of yours must sign in again.</p><//>`}
+    ${
+      asks &&
+      html`<${Confirm} title="Sign out everywhere?" action="Sign out everywhere" act=${() => signOut({ everywhere: true })} onClose=${() => setAsks(false)}>
+      <p>All your sessions end within a second, on every machine, this one included. Programs that use a token of yours must sign in again.</p><//>`
+    }
   </main>`;
 }

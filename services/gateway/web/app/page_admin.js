@@ -12,8 +12,8 @@ import { PagedTable, Section } from "./table.js";
 import { html } from "./view.js";
 
 /** @typedef {import("./types.js").Status} Status */
-/** @typedef {{id: string, host: string, port: number, region: string, max_tunnels: number, tunnels: number, active: boolean, alive: boolean, lease_expires_at: string|null, utilization: number}} Server */
-/** @typedef {{total_users: number, total_instances: number, by_status: Record<Status, number>, active_tunnels: number, active_streams: {sse: number, socketio: number}|null, heartbeats_per_second: number|null, servers: Server[], uptime: number|null}} Stats */
+/** @typedef {import("./types.js").Server} Server */
+/** @typedef {import("./types.js").Stats} Stats */
 
 const STATS_MS = 2000;
 const PARTS_MS = 5000;
@@ -28,12 +28,13 @@ function Tile({ words, figure, detail }) {
 /** @param {{stats: Stats}} properties */
 function Tiles({ stats }) {
   const { sse, socketio } = stats.active_streams ?? { sse: null, socketio: null };
+  const streams = sse === null ? undefined : `${count(sse)} SSE, ${count(socketio)} Socket.IO`;
   return html`<div class="tiles">
     <${Tile} words="Users" figure=${count(stats.total_users)} />
     <${Tile} words="Instances" figure=${count(stats.total_instances)} />
     <${Tile} words="Open tunnels" figure=${count(stats.active_tunnels)} />
     <${Tile} words="Heartbeats / s" figure=${stats.heartbeats_per_second === null ? null : stats.heartbeats_per_second.toFixed(1)} />
-    <${Tile} words="Open streams" figure=${sse === null ? null : count(sse + socketio)} detail=${sse === null ? undefined : `${count(sse)} SSE, ${count(socketio)} Socket.IO`} />
+    <${Tile} words="Open streams" figure=${sse === null ? null : count(sse + socketio)} detail=${streams} />
     <${Tile} words="Up for" figure=${stats.uptime === null ? null : duration(stats.uptime * 1000)} />
   </div>`;
 }
@@ -43,9 +44,14 @@ function Distribution({ stats }) {
   const total = Math.max(1, stats.total_instances);
   const parts = STATUS_NAMES.map((status) => ({ status, number: stats.by_status[status] ?? 0 }));
   return html`<${Section} title="Instances by status">
-    <div class="distribution" aria-hidden="true">${parts.map(({ status, number }) => number > 0 && html`<i key=${status} data-status=${status} style=${{ flexGrow: number }} />`)}</div>
-    <ul class="shares">${parts.map(({ status, number }) => html`<li key=${status}>
-      <a href=${`/admin/instances?status=${status}`} aria-label=${`${describe(status).word}: ${number}`}><${StatusBadge} status=${status} /></a><b>${count(number)}</b><span class="soft">${Math.round((number / total) * 100)} %</span></li>`)}</ul>
+    <div class="distribution" aria-hidden="true">
+      ${parts.map(({ status, number }) => number > 0 && html`<i key=${status} data-status=${status} style=${{ flexGrow: number }} />`)}
+    </div>
+    <ul class="shares">${parts.map(
+      ({ status, number }) => html`<li key=${status}>
+      <a href=${`/admin/instances?status=${status}`} aria-label=${`${describe(status).word}: ${number}`}><${StatusBadge} status=${status} /></a>
+      <b>${count(number)}</b><span class="soft">${Math.round((number / total) * 100)} %</span></li>`
+    )}</ul>
   <//>`;
 }
 
@@ -58,11 +64,16 @@ async function fetchHealth() {
 }
 
 function Parts() {
-  const { data, problem, reload } = /** @type {import("./answers.js").Answer<{status: string, checks: Record<string, {status: string, message?: string}>}>} */ (useAnswer("/health", { every: PARTS_MS, load: fetchHealth }));
+  const { data, problem, reload } =
+    /** @type {import("./answers.js").Answer<{status: string, checks: Record<string, {status: string, message?: string}>}>} */ (
+      useAnswer("/health", { every: PARTS_MS, load: fetchHealth })
+    );
   return html`<${Section} title="Parts of the system">
     ${problem && html`<${Trouble} what="The health" problem=${problem} retry=${reload} />`}
-    <ul class="parts">${Object.entries(data?.checks ?? {}).map(([name, check]) => html`<li key=${name}>
-      <${PartBadge} status=${check.status} /><b>${name}</b><span class="soft break">${check.message}</span></li>`)}</ul>
+    <ul class="parts">${Object.entries(data?.checks ?? {}).map(
+      ([name, check]) => html`<li key=${name}>
+      <${PartBadge} status=${check.status} /><b>${name}</b><span class="soft break">${check.message}</span></li>`
+    )}</ul>
   <//>`;
 }
 
@@ -82,11 +93,27 @@ function Overview({ stats }) {
 /** @type {import("./table.js").Column<Server>[]} */
 const SERVER_COLUMNS = [
   { label: "Bore-server", cell: (one) => html`<b class="break">${one.id}</b>` },
-  { label: "State", cell: (one) => html`<span class="mark" data-good=${one.alive && one.active ? "yes" : "no"}>${one.alive ? (one.active ? "alive" : "takes no tunnels") : "silent"}</span>` },
+  {
+    label: "State",
+    cell: (one) =>
+      html`<span class="mark" data-good=${one.alive && one.active ? "yes" : "no"}>${one.alive ? (one.active ? "alive" : "takes no tunnels") : "silent"}</span>`
+  },
   { label: "Address", cell: (one) => html`<span class="break">${one.host}:${one.port}</span>` },
   { label: "Region", cell: (one) => one.region },
-  { label: "Tunnels", cell: (one) => `${count(one.tunnels)} of ${count(one.max_tunnels)} (${Math.round(one.utilization * 100)} %)`, end: true },
-  { label: "Lease", cell: (one) => (one.lease_expires_at === null ? "none" : Date.parse(one.lease_expires_at) > Date.now() ? "valid" : html`ended <${Ago} at=${one.lease_expires_at} />`) }
+  {
+    label: "Tunnels",
+    cell: (one) => `${count(one.tunnels)} of ${count(one.max_tunnels)} (${Math.round(one.utilization * 100)} %)`,
+    end: true
+  },
+  {
+    label: "Lease",
+    cell: (one) =>
+      one.lease_expires_at === null
+        ? "none"
+        : Date.parse(one.lease_expires_at) > Date.now()
+          ? "valid"
+          : html`ended <${Ago} at=${one.lease_expires_at} />`
+  }
 ];
 
 /** @param {{stats: Stats}} properties */
@@ -100,7 +127,9 @@ function Servers({ stats }) {
 
 /** What needs the numbers, loaded every two seconds. @param {{part: import("preact").ComponentType<{stats: Stats}>}} properties */
 function WithStats({ part: Part }) {
-  const { data, problem, reload } = /** @type {import("./answers.js").Answer<Stats>} */ (useAnswer("/admin/stats", { every: STATS_MS }));
+  const { data, problem, reload } = /** @type {import("./answers.js").Answer<Stats>} */ (
+    useAnswer("/admin/stats", { every: STATS_MS })
+  );
   useEffect(() => {
     // No admin any more: then there is no such page either.
     if (problem instanceof Problem && problem.status === 403) void loadUser();
@@ -124,7 +153,12 @@ export function AdminPage({ match }) {
   const here = PLACES.find(({ name }) => name === (match[1] ?? "")) ?? PLACES[0];
   return html`<main id="main" class="wide" tabindex="-1">
     <header class="title"><h1>Admin</h1></header>
-    <nav class="places" aria-label="Admin">${PLACES.map(({ name, word }) => html`<a key=${name} href=${name ? `/admin/${name}` : "/admin"} aria-current=${name === here.name ? "page" : undefined}>${word}</a>`)}</nav>
+    <nav class="places" aria-label="Admin">
+      ${PLACES.map(
+        ({ name, word }) => html`
+        <a key=${name} href=${name ? `/admin/${name}` : "/admin"} aria-current=${name === here.name ? "page" : undefined}>${word}</a>`
+      )}
+    </nav>
     <${here.part} />
   </main>`;
 }

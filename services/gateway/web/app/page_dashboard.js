@@ -20,14 +20,17 @@ const chosen = signal("");
 
 /** @param {Instance} row @param {string[]} words */
 function has(row, words) {
-  const text = `${row.name} ${row.public_url ?? ""} ${row.local_port} ${row.status} ${row.status_reason ?? ""} ${row.region} ${row.id}`.toLowerCase();
+  const text =
+    `${row.name} ${row.public_url ?? ""} ${row.local_port} ${row.status} ${row.status_reason ?? ""} ${row.region} ${row.id}`.toLowerCase();
   return words.every((word) => text.includes(word));
 }
 
 /** Instances that have the words searched for. */
 const found = computed(() => {
   const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
-  return (ids.value ?? []).map((id) => /** @type {Instance} */ (instance(id)?.value)).filter((row) => row && has(row, words));
+  return (ids.value ?? [])
+    .map((id) => /** @type {Instance} */ (instance(id)?.value))
+    .filter((row) => row && has(row, words));
 });
 const counts = computed(() => {
   /** @type {Map<string, number>} */
@@ -48,13 +51,15 @@ const shown = computed(() => {
 
 /** @param {{row: Instance}} properties */
 function Heartbeat({ row }) {
-  if (row.heard_at === null || row.heard_at === undefined) return html`<span class="soft" title="No heartbeat was ever heard">no heartbeat</span>`;
+  if (row.heard_at === null || row.heard_at === undefined)
+    return html`<span class="soft" title="No heartbeat was ever heard">no heartbeat</span>`;
   return html`<span class="unseen">Last heartbeat </span><${Icon} name="pulse" /> <${Ago} at=${serverTimeOf(row.heard_at)} />`;
 }
 
 /** @param {{row: Instance}} properties */
 function PublicUrl({ row }) {
-  if (!row.public_url) return html`<span class="soft">${row.tunnel_connected ? "no public address" : "not connected"}</span>`;
+  if (!row.public_url)
+    return html`<span class="soft">${row.tunnel_connected ? "no public address" : "not connected"}</span>`;
   const isWeb = /^https?:\/\//.test(row.public_url);
   return html`<span class="url">${isWeb ? html`<a href=${row.public_url} target="_blank" rel="noreferrer noopener">${row.public_url}</a>` : html`<span>${row.public_url}</span>`}</span>
     <${CopyButton} text=${row.public_url} label="Public address" />`;
@@ -101,7 +106,11 @@ function FirstSteps() {
 function Filters() {
   const total = found.value.length;
   /** @param {Status|""} status @param {string} word @param {number} number */
-  const chip = (status, word, number) => html`<button type="button" class="chip" data-status=${status} aria-pressed=${chosen.value === status} key=${status}
+  const chip = (
+    status,
+    word,
+    number
+  ) => html`<button type="button" class="chip" data-status=${status} aria-pressed=${chosen.value === status} key=${status}
     onClick=${() => (chosen.value = status)}>${word} <span class="number">${count(number)}</span></button>`;
   const present = STATUS_NAMES.filter((status) => counts.value.has(status) || chosen.value === status);
   return html`<div class="filters">
@@ -129,7 +138,9 @@ function NothingFound() {
 
 function Content() {
   if (ids.value === null) {
-    return listProblem.value ? html`<${Trouble} what="Your instances" problem=${listProblem.value} retry=${loadList} />` : html`<${Loading} />`;
+    return listProblem.value
+      ? html`<${Trouble} what="Your instances" problem=${listProblem.value} retry=${loadList} />`
+      : html`<${Loading} />`;
   }
   if (ids.value.length === 0) return html`<${FirstSteps} />`;
   return html`<${Filters} />

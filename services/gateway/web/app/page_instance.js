@@ -15,10 +15,10 @@ import { PagedTable, Section } from "./table.js";
 import { html } from "./view.js";
 
 /** @typedef {import("./types.js").Instance} Instance */
-/** @typedef {{timestamp: number, vscode_responsive: boolean|null, has_code_server: boolean|null, cpu_usage: number|null, memory_usage: number|null}} Sample */
-/** @typedef {{id: number, status: string, reason: string|null, timestamp: string}} Entry */
-/** @typedef {{uptime_percentage: number, total_downtime_ms: number, incident_count: number, history_span_ms: number}} Uptime */
-/** @typedef {{id: string, state: string, server_id: string|null, remote_port: number|null, created_at: string, connected_at: string|null, closed_at: string|null, close_reason: string|null, bytes_in: number|null, bytes_out: number|null, bytes_transferred: number|null}} TunnelSession */
+/** @typedef {import("./types.js").Sample} Sample */
+/** @typedef {import("./types.js").Entry} Entry */
+/** @typedef {import("./types.js").Uptime} Uptime */
+/** @typedef {import("./types.js").TunnelSession} TunnelSession */
 
 const REFRESH_MS = 15000;
 const GAP_MS = 90000; // samples further apart are not joined by a line
@@ -41,9 +41,11 @@ function Fact({ label, children }) {
 /** @param {{row: Instance}} properties */
 function Facts({ row }) {
   return html`<dl class="card facts">
-    <${Fact} label="Public address">${row.public_url
-      ? html`<span class="break">${row.public_url}</span> <${CopyButton} text=${row.public_url} label="Public address" />`
-      : html`<span class="soft">none while not connected</span>`}<//>
+    <${Fact} label="Public address">${
+      row.public_url
+        ? html`<span class="break">${row.public_url}</span> <${CopyButton} text=${row.public_url} label="Public address" />`
+        : html`<span class="soft">none while not connected</span>`
+    }<//>
     <${Fact} label="Local port">${row.local_port}<//>
     <${Fact} label="Last heartbeat">${row.heard_at ? html`<${Ago} at=${serverTimeOf(row.heard_at)} />` : html`<span class="soft">never</span>`}<//>
     <${Fact} label="Bore-server">${row.assigned_server ?? row.server_host ?? html`<span class="soft">not chosen yet</span>`} <span class="soft">· ${row.region}</span><//>
@@ -72,9 +74,15 @@ function Head({ row }) {
 
 /** @param {{id: string, span: string, words: string, mark: number}} properties */
 function UptimeTile({ id, span, words, mark }) {
-  const { data, problem } = /** @type {import("./answers.js").Answer<{uptime_data: Uptime}>} */ (useAnswer(`/instances/${id}/status-history?window=${span}&limit=1`, { every: 60000, mark }));
+  const { data, problem } = /** @type {import("./answers.js").Answer<{uptime_data: Uptime}>} */ (
+    useAnswer(`/instances/${id}/status-history?window=${span}&limit=1`, { every: 60000, mark })
+  );
   const uptime = data?.uptime_data;
-  const detail = uptime && (uptime.incident_count === 0 ? "no incident" : `${count(uptime.incident_count)} ${uptime.incident_count === 1 ? "incident" : "incidents"}, down ${duration(uptime.total_downtime_ms)}`);
+  const detail =
+    uptime &&
+    (uptime.incident_count === 0
+      ? "no incident"
+      : `${count(uptime.incident_count)} ${uptime.incident_count === 1 ? "incident" : "incidents"}, down ${duration(uptime.total_downtime_ms)}`);
   return html`<div class="tile"><p class="soft">${words}</p>
     <p class="figure">${uptime ? (uptime.history_span_ms > 0 ? percent(uptime.uptime_percentage) : "–") : problem ? "?" : " "}</p>
     <p class="soft">${detail ?? (problem ? "could not be loaded" : " ")}</p></div>`;
@@ -102,7 +110,11 @@ function responsiveness(samples) {
   return samples.map((sample, index) => {
     const end = Math.min(samples[index + 1]?.timestamp ?? sample.timestamp + REFRESH_MS, sample.timestamp + GAP_MS);
     const status = !sample.has_code_server ? "inactive" : sample.vscode_responsive ? "online" : "degraded";
-    return { status: /** @type {import("./types.js").Status} */ (status), from: new Date(sample.timestamp).toISOString(), to: new Date(end).toISOString() };
+    return {
+      status: /** @type {import("./types.js").Status} */ (status),
+      from: new Date(sample.timestamp).toISOString(),
+      to: new Date(end).toISOString()
+    };
   });
 }
 
@@ -142,34 +154,57 @@ function Responsiveness({ samples }) {
 /** @param {{id: string, mark: number}} properties */
 function HealthSection({ id, mark }) {
   const [number, setNumber] = useState(240);
-  const { data, problem, reload } = /** @type {import("./answers.js").Answer<{samples: Sample[]}>} */ (useAnswer(`/instances/${id}/health?samples=${number}`, { every: REFRESH_MS, mark }));
-  const samples = useMemo(() => [...(data?.samples ?? [])].sort((left, right) => left.timestamp - right.timestamp), [data]);
+  const { data, problem, reload } = /** @type {import("./answers.js").Answer<{samples: Sample[]}>} */ (
+    useAnswer(`/instances/${id}/health?samples=${number}`, { every: REFRESH_MS, mark })
+  );
+  const samples = useMemo(
+    () => [...(data?.samples ?? [])].sort((left, right) => left.timestamp - right.timestamp),
+    [data]
+  );
   const { times, cpu, memory } = useMemo(() => columns(samples), [samples]);
-  const choose = html`<div class="switch" role="group" aria-label="Samples">${[240, 1000].map((value) => html`<button type="button" class="small" aria-pressed=${number === value} onClick=${() => setNumber(value)}>${count(value)}</button>`)}</div>`;
+  const choose = html`<div class="switch" role="group" aria-label="Samples">
+    ${[240, 1000].map(
+      (value) => html`
+      <button type="button" class="small" aria-pressed=${number === value} onClick=${() => setNumber(value)}>${count(value)}</button>`
+    )}
+  </div>`;
   return html`<${Section} title="Health" aside=${choose}>
     ${problem && html`<${Trouble} what="Health" problem=${problem} retry=${reload} />`}
     ${data && samples.length === 0 && html`<p class="empty">No heartbeat was heard yet. Clients that send heartbeats draw their processor and memory here.</p>`}
-    ${samples.length > 0 && html`<div class="charts">
+    ${
+      samples.length > 0 &&
+      html`<div class="charts">
       <${Chart} title="Processor" unit="%" top=${100} times=${times} values=${cpu} />
       <${Chart} title="Memory" unit="MiB" times=${times} values=${memory} />
-      <${Responsiveness} samples=${samples} /></div>`}
+      <${Responsiveness} samples=${samples} /></div>`
+    }
     ${!data && !problem && html`<p class="wait" role="status">Loading…</p>`}
   <//>`;
 }
 
 // --- timeline, sessions, alerts ----------------------------------------------------------------------------------
 
+/** How long a status lasted, or lasts. @param {{entry: Entry, next: Entry|undefined}} properties */
+function Lasted({ entry, next }) {
+  if (!next) return html`<${Since} at=${entry.timestamp} />`;
+  return html`for ${duration(Date.parse(next.timestamp) - Date.parse(entry.timestamp))}`;
+}
+
 /** @param {{id: string, mark: number}} properties */
 function Timeline({ id, mark }) {
-  const pages = /** @type {{items: Entry[]|null, problem: unknown, reload: () => void, more: (() => void)|null, isBusy: boolean}} */ (usePages(`/instances/${id}/status-history?limit=10`, "status_history", { mark }));
+  const pages = /** @type {import("./answers.js").Pages<Entry>} */ (
+    usePages(`/instances/${id}/status-history?limit=10`, "status_history", { mark })
+  );
   const { items, problem, reload, more, isBusy } = pages;
   return html`<${Section} title="Timeline">
     ${problem && html`<${Trouble} what="The timeline" problem=${problem} retry=${reload} />`}
-    <ol class="timeline">${items?.map((entry, index) => html`<li key=${entry.id} data-status=${entry.status}>
+    <ol class="timeline">${items?.map(
+      (entry, index) => html`<li key=${entry.id} data-status=${entry.status}>
       <span class="dot"><${Icon} name=${describe(entry.status).icon} /></span>
-      <div><p><b>${describe(entry.status).word}</b> <span class="soft">${index > 0 ? `for ${duration(Date.parse(items[index - 1].timestamp) - Date.parse(entry.timestamp))}` : html`<${Since} at=${entry.timestamp} />`}</span></p>
+      <div><p><b>${describe(entry.status).word}</b> <span class="soft"><${Lasted} entry=${entry} next=${items[index - 1]} /></span></p>
         <p>${entry.reason}</p><p class="soft">${dateTime(entry.timestamp)}</p></div>
-    </li>`)}</ol>
+    </li>`
+    )}</ol>
     ${more && html`<div class="more"><button type="button" class="small" onClick=${more} disabled=${isBusy}>Show more</button></div>`}
   <//>`;
 }
@@ -183,7 +218,13 @@ function bytes({ bytes_in, bytes_out, bytes_transferred }) {
 /** @type {import("./table.js").Column<TunnelSession>[]} */
 const SESSION_COLUMNS = [
   { label: "Began", cell: (one) => dateTime(one.connected_at ?? one.created_at) },
-  { label: "State", cell: (one) => (one.state === "closed" && one.connected_at && one.closed_at ? `closed after ${duration(Date.parse(one.closed_at) - Date.parse(one.connected_at))}` : one.state) },
+  {
+    label: "State",
+    cell: (one) =>
+      one.state === "closed" && one.connected_at && one.closed_at
+        ? `closed after ${duration(Date.parse(one.closed_at) - Date.parse(one.connected_at))}`
+        : one.state
+  },
   { label: "Why it ended", cell: (one) => one.close_reason ?? "" },
   { label: "Bore-server", cell: (one) => `${one.server_id ?? "–"}${one.remote_port ? ` : ${one.remote_port}` : ""}` },
   { label: "Bytes", cell: bytes, end: true }
@@ -192,16 +233,23 @@ const SESSION_COLUMNS = [
 /** @param {{id: string, mark: number}} properties */
 function Sessions({ id, mark }) {
   const pages = usePages(`/instances/${id}/sessions?limit=10`, "sessions", { mark, every: 60000 });
-  return html`<${Section} title="Tunnel sessions" flush><${PagedTable} what="Tunnel sessions" pages=${pages} columns=${SESSION_COLUMNS} empty="No tunnel was opened yet." /><//>`;
+  return html`<${Section} title="Tunnel sessions" flush>
+    <${PagedTable} what="Tunnel sessions" pages=${pages} columns=${SESSION_COLUMNS} empty="No tunnel was opened yet." /><//>`;
 }
 
 /** @param {{id: string, mark: number}} properties */
 function Alerts({ id, mark }) {
-  const { items, problem, reload, more, isBusy } = /** @type {{items: import("./types.js").Alert[]|null, problem: unknown, reload: () => void, more: (() => void)|null, isBusy: boolean}} */ (usePages(`/instances/${id}/alerts?limit=10`, "alerts", { mark }));
+  const { items, problem, reload, more, isBusy } =
+    /** @type {import("./answers.js").Pages<import("./types.js").Alert>} */ (
+      usePages(`/instances/${id}/alerts?limit=10`, "alerts", { mark })
+    );
   return html`<${Section} title="Alerts">
     ${problem && html`<${Trouble} what="Alerts" problem=${problem} retry=${reload} />`}
     ${items?.length === 0 && html`<p class="empty">No alert was sent.</p>`}
-    <ol class="alerts">${items?.map((alert) => html`<li key=${alert.id}><p><b>${alert.alert_type}</b></p><p>${alert.message}</p><p class="soft">${dateTime(alert.sent_at)}</p></li>`)}</ol>
+    <ol class="alerts">${items?.map(
+      (alert) => html`<li key=${alert.id}>
+      <p><b>${alert.alert_type}</b></p><p>${alert.message}</p><p class="soft">${dateTime(alert.sent_at)}</p></li>`
+    )}</ol>
     ${more && html`<div class="more"><button type="button" class="small" onClick=${more} disabled=${isBusy}>Show more</button></div>`}
   <//>`;
 }
@@ -220,8 +268,14 @@ export function InstancePage({ match }) {
   if (!row) {
     const problem = listProblem.value && new Problem(0, "", listProblem.value);
     return html`<main id="main" class="wide" tabindex="-1">
-      ${ids.value ? html`<h1>There is no such instance</h1><p class="lead">It was deleted, or it is not yours.</p><a class="button" href="/dashboard">To your instances</a>`
-        : problem ? html`<${Trouble} what="The instance" problem=${problem} retry=${loadList} />` : html`<p class="wait" role="status">Loading…</p>`}
+      ${
+        ids.value
+          ? html`<h1>There is no such instance</h1><p class="lead">It was deleted, or it is not yours.</p>
+            <a class="button" href="/dashboard">To your instances</a>`
+          : problem
+            ? html`<${Trouble} what="The instance" problem=${problem} retry=${loadList} />`
+            : html`<p class="wait" role="status">Loading…</p>`
+      }
     </main>`;
   }
   return html`<main id="main" class="wide" tabindex="-1">

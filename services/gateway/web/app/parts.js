@@ -85,7 +85,10 @@ export function Strip({ stretches, hours, names = {} }) {
   const step = hours < 6 ? 1000 : STRIP_STEP_MS;
   const to = Math.ceil(now.value / step) * step;
   const parts = shares(stretches, to - hours * 3600000, to);
-  const words = totals(parts).map(({ status, share }) => `${names[status] ?? describe(status).word.toLowerCase()} ${duration(share * hours * 3600000)}`);
+  const words = totals(parts).map(
+    ({ status, share }) =>
+      `${names[status] ?? describe(status).word.toLowerCase()} ${duration(share * hours * 3600000)}`
+  );
   const text = `Last ${duration(hours * 3600000)}: ${words.join(", ") || "nothing known"}`;
   return html`<span class="strip" role="img" aria-label=${text} title=${text}><span style=${{ backgroundImage: gradient(parts) }} /></span>`;
 }
@@ -199,8 +202,11 @@ export function Field({ name, label, type = "text", hint, value = "", problems =
     <div class="input">
       <input ref=${input} id=${name} name=${name} type=${isPassword && isShown ? "text" : type} defaultValue=${value}
         aria-invalid=${problem ? "true" : undefined} aria-describedby=${described || undefined} ...${rest} />
-      ${isPassword && html`<button type="button" class="quiet" aria-pressed=${isShown} onClick=${() => setShown(!isShown)}
-        aria-label=${`${isShown ? "Hide" : "Show"} ${label.toLowerCase()}`}>${isShown ? "Hide" : "Show"}</button>`}
+      ${
+        isPassword &&
+        html`<button type="button" class="quiet" aria-pressed=${isShown} onClick=${() => setShown(!isShown)}
+        aria-label=${`${isShown ? "Hide" : "Show"} ${label.toLowerCase()}`}>${isShown ? "Hide" : "Show"}</button>`
+      }
     </div>
     ${problem && html`<p class="problem" id=${`${name}-problem`}>${problem}</p>`}
     ${hint && html`<p class="hint" id=${`${name}-hint`}>${hint}</p>`}

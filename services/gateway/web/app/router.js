@@ -40,7 +40,8 @@ export function safeNext(next) {
 function onClick(event) {
   const isPlain = event.button === 0 && !event.metaKey && !event.ctrlKey && !event.shiftKey && !event.altKey;
   const link = event.target instanceof Element ? event.target.closest("a") : null;
-  if (!isPlain || event.defaultPrevented || link === null || link.target !== "" || link.hasAttribute("download")) return;
+  if (!isPlain || event.defaultPrevented || link === null || link.target !== "" || link.hasAttribute("download"))
+    return;
   const isOurs = link.origin === location.origin && !/^\/(docs|api|assets)(\/|$)/.test(link.pathname);
   if (!isOurs || link.hash !== "") return;
   event.preventDefault();

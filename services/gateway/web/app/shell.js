@@ -67,15 +67,22 @@ function Stale() {
   const ticking = now.value && Date.now();
   const asOf = listedAt === 0 ? "" : timeOfDay(listedAt);
   if (!isReachable) {
-    return html`<p><strong>The server cannot be reached.</strong> ${listedAt === 0 ? "Nothing is known yet." : html`Everything below is as of <b>${asOf}</b>, ${duration(ticking - listedAt)} ago, and may have changed since.`}</p>`;
+    const known = html`Everything below is as of <b>${asOf}</b>, ${duration(ticking - listedAt)} ago, and may have
+      changed since.`;
+    return html`<p><strong>The server cannot be reached.</strong> ${listedAt === 0 ? "Nothing is known yet." : known}</p>`;
   }
-  return html`<p><strong>Live updates are interrupted</strong> since ${timeOfDay(since)}. Statuses and addresses are asked for every few seconds instead, last at <b>${asOf}</b>; short changes in between, 24-hour strips and alerts may be missing.</p>`;
+  return html`<p><strong>Live updates are interrupted</strong> since ${timeOfDay(since)}. Statuses and addresses are
+    asked for every few seconds instead, last at <b>${asOf}</b>; short changes in between, 24-hour strips and alerts may be
+    missing.</p>`;
 }
 
 export function Banner() {
   const isInterrupted = useInterruption();
-  return html`<div class="banner-place" role="status">${isInterrupted && html`<div class="banner"><${Icon} name="warning" /><${Stale} />
-    <button type="button" class="small" onClick=${retryNow}>Try now</button></div>`}</div>`;
+  return html`<div class="banner-place" role="status">${
+    isInterrupted &&
+    html`<div class="banner"><${Icon} name="warning" /><${Stale} />
+    <button type="button" class="small" onClick=${retryNow}>Try now</button></div>`
+  }</div>`;
 }
 
 function LiveSign() {
@@ -110,7 +117,9 @@ export function TopBar() {
   const { path } = address.value;
   return html`<a class="skip" href="#main">Skip to the content</a>
     <header class="top">
-      <a class="brand" href="/dashboard" aria-label="Bore: instances"><img src=${new URL("./bore.svg", import.meta.url).pathname} alt="" width="26" height="26" /><span>Bore</span></a>
+      <a class="brand" href="/dashboard" aria-label="Bore: instances">
+        <img src=${new URL("./bore.svg", import.meta.url).pathname} alt="" width="26" height="26" /><span>Bore</span>
+      </a>
       <nav aria-label="Main">
         <${Place} href="/dashboard" isHere=${path === "/dashboard" || path.startsWith("/instances/")}>Instances<//>
         ${user.value?.is_admin && html`<${Place} href="/admin" isHere=${path.startsWith("/admin")}>Admin<//>`}
@@ -119,7 +128,9 @@ export function TopBar() {
       <div class="end">
         <${LiveSign} />
         <${ThemeButton} />
-        <a class="person" href="/account" aria-current=${path === "/account" ? "page" : undefined} title=${user.value?.email}><${Icon} name="person" /><span>${user.value?.name || "Account"}</span></a>
+        <a class="person" href="/account" aria-current=${path === "/account" ? "page" : undefined} title=${user.value?.email}>
+          <${Icon} name="person" /><span>${user.value?.name || "Account"}</span>
+        </a>
       </div>
     </header>`;
 }

@@ -23,7 +23,13 @@ export function shares(stretches, from, to) {
   const last = parts.at(-1);
   if (!last || stretches.at(-1)?.to !== null) return parts;
   const start = Math.min(last.start, 1 - LAST_SHARE);
-  return [...parts.slice(0, -1).filter((one) => one.start < start).map((one) => ({ ...one, end: Math.min(one.end, start) })), { ...last, start }];
+  return [
+    ...parts
+      .slice(0, -1)
+      .filter((one) => one.start < start)
+      .map((one) => ({ ...one, end: Math.min(one.end, start) })),
+    { ...last, start }
+  ];
 }
 
 /**
@@ -35,7 +41,9 @@ export function gradient(parts) {
   let at = 0;
   for (const { status, start, end } of parts) {
     if (start > at) stops.push(`transparent ${(at * 100).toFixed(2)}% ${(start * 100).toFixed(2)}%`);
-    stops.push(`var(--fill-${/^[a-z]+$/.test(status) ? status : "inactive"}) ${(start * 100).toFixed(2)}% ${(end * 100).toFixed(2)}%`);
+    stops.push(
+      `var(--fill-${/^[a-z]+$/.test(status) ? status : "inactive"}) ${(start * 100).toFixed(2)}% ${(end * 100).toFixed(2)}%`
+    );
     at = end;
   }
   if (at < 1) stops.push(`transparent ${(at * 100).toFixed(2)}% 100%`);

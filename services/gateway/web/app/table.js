@@ -28,9 +28,11 @@ export function Section({ title, aside, children, flush = false }) {
 export function Table({ label, columns, items, name }) {
   return html`<table role="table" aria-label=${label}>
     <thead><tr role="row">${columns.map((column) => html`<th role="columnheader" scope="col" class=${column.end ? "end" : ""}>${column.label}</th>`)}</tr></thead>
-    <tbody>${items.map((item) => html`<tr role="row" key=${name(item)}>
+    <tbody>${items.map(
+      (item) => html`<tr role="row" key=${name(item)}>
       ${columns.map((column) => html`<td role="cell" data-label=${column.label} class=${column.end ? "end" : ""}><div>${column.cell(item)}</div></td>`)}
-    </tr>`)}</tbody>
+    </tr>`
+    )}</tbody>
   </table>`;
 }
 

@@ -43,4 +43,130 @@
  * @typedef {{id: string|null, name: string, data: string|null}} Block
  */
 
+/**
+ * @typedef {object} OfOwner
+ * @property {string} user_id
+ * @property {string} user_email
+ * @property {string} user_name
+ * @property {number|null} cpu_usage
+ * @property {number|null} memory_usage
+ * @property {boolean|null} vscode_responsive
+ * @property {boolean|null} has_code_server
+ */
+/** @typedef {Instance & OfOwner} AdminInstance */
+
+/**
+ * @typedef {object} AuditEntry
+ * @property {number} id
+ * @property {string} at
+ * @property {string|null} actor_id
+ * @property {string|null} actor_email
+ * @property {string} action
+ * @property {string|null} target
+ * @property {string|null} address
+ * @property {string|null} details
+ */
+
+/**
+ * @typedef {object} AdminUser
+ * @property {string} id
+ * @property {string} email
+ * @property {string} name
+ * @property {string} plan
+ * @property {string|null} plan_expires
+ * @property {boolean} is_admin
+ * @property {boolean} disabled
+ * @property {string} created_at
+ * @property {string|null} last_login_at
+ * @property {number} instances
+ * @property {number} active_tunnels
+ */
+
+/**
+ * @typedef {object} Ticket
+ * @property {string} tunnel_token
+ * @property {string} server_host
+ * @property {number} server_port
+ * @property {number} local_port
+ * @property {number} remote_port
+ * @property {string} expires_at
+ */
+
+/**
+ * @typedef {object} UserSession
+ * @property {string} id
+ * @property {string} created_at
+ * @property {string} last_used_at
+ * @property {string} expires_at
+ * @property {string|null} address
+ * @property {string|null} user_agent
+ * @property {boolean} current
+ */
+
+/**
+ * @typedef {object} Server
+ * @property {string} id
+ * @property {string} host
+ * @property {number} port
+ * @property {string} region
+ * @property {number} max_tunnels
+ * @property {number} tunnels
+ * @property {boolean} active
+ * @property {boolean} alive
+ * @property {string|null} lease_expires_at
+ * @property {number} utilization
+ */
+
+/**
+ * @typedef {object} Stats
+ * @property {number} total_users
+ * @property {number} total_instances
+ * @property {Record<Status, number>} by_status
+ * @property {number} active_tunnels
+ * @property {{sse: number, socketio: number}|null} active_streams
+ * @property {number|null} heartbeats_per_second
+ * @property {Server[]} servers
+ * @property {number|null} uptime
+ */
+
+/**
+ * @typedef {object} Sample
+ * @property {number} timestamp
+ * @property {boolean|null} vscode_responsive
+ * @property {boolean|null} has_code_server
+ * @property {number|null} cpu_usage
+ * @property {number|null} memory_usage
+ */
+
+/**
+ * @typedef {object} Entry
+ * @property {number} id
+ * @property {string} status
+ * @property {string|null} reason
+ * @property {string} timestamp
+ */
+
+/**
+ * @typedef {object} Uptime
+ * @property {number} uptime_percentage
+ * @property {number} total_downtime_ms
+ * @property {number} incident_count
+ * @property {number} history_span_ms
+ */
+
+/**
+ * @typedef {object} TunnelSession
+ * @property {string} id
+ * @property {string} state
+ * @property {string|null} server_id
+ * @property {number|null} remote_port
+ * @property {string} created_at
+ * @property {string|null} connected_at
+ * @property {string|null} closed_at
+ * @property {string|null} close_reason
+ * @property {number|null} bytes_in
+ * @property {number|null} bytes_out
+ * @property {number|null} bytes_transferred
+ */
+
 export {};

@@ -19,7 +19,9 @@ export function VirtualList({ ids, label, row }) {
     const top = -element.getBoundingClientRect().top;
     const first = Math.max(0, Math.floor(top / height) - BEYOND);
     const last = Math.ceil((top + innerHeight) / height) + BEYOND;
-    setRange((old) => (old.first === first && old.last === last && old.height === height ? old : { first, last, height }));
+    setRange((old) =>
+      old.first === first && old.last === last && old.height === height ? old : { first, last, height }
+    );
   };
   useLayoutEffect(measure, [ids.length]);
   useEffect(() => {
@@ -39,13 +41,16 @@ export function VirtualList({ ids, label, row }) {
     };
   }, []);
   /** The row that has the focus stays, wherever it is. @param {FocusEvent} event */
-  const onFocus = (event) => setHeld(event.target instanceof Element ? event.target.closest("li")?.id.slice(4) ?? "" : "");
+  const onFocus = (event) =>
+    setHeld(event.target instanceof Element ? (event.target.closest("li")?.id.slice(4) ?? "") : "");
   const shown = ids.map((id, index) => ({ id, index })).slice(range.first, range.last);
   const heldIndex = held === "" ? -1 : ids.indexOf(held);
   if (heldIndex >= 0 && heldIndex < range.first) shown.unshift({ id: held, index: heldIndex });
   if (heldIndex >= range.last) shown.push({ id: held, index: heldIndex });
   return html`<ul ref=${list} class="rows" aria-label=${label} style=${{ height: `${ids.length * range.height}px` }} onFocusCapture=${onFocus}>
-    ${shown.map(({ id, index }) => html`<li key=${id} id=${`row-${id}`} aria-setsize=${ids.length} aria-posinset=${index + 1}
-      style=${{ transform: `translateY(${index * range.height}px)` }}><${row} id=${id} /></li>`)}
+    ${shown.map(
+      ({ id, index }) => html`<li key=${id} id=${`row-${id}`} aria-setsize=${ids.length} aria-posinset=${index + 1}
+      style=${{ transform: `translateY(${index * range.height}px)` }}><${row} id=${id} /></li>`
+    )}
   </ul>`;
 }
