@@ -1,7 +1,8 @@
 // alerts.test.js: problems reach Slack and SendGrid, played by this test over HTTPS and HTTP, once each, in order, and
 // whatever happens to receivers and alerters; nobody is alarmed by what he did himself; secrets stay secret.
 //
-// Two alerters share the work. Waiting times are shortened: settle 0.5 s, cooldown 6 s, 1.5 s for an attempt.
+// Two alerters share the work. Waiting times are shortened: settle 0.5 s, cooldown 6 s, 2.5 s for an attempt.
+// ALERTS_DOWN_SECONDS: how long a receiver that is down stays so, beyond two attempts.
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import fs from 'node:fs'
@@ -13,6 +14,7 @@ import { System, unique, waitFor } from './support/system.js'
 
 const SETTLE = 0.5
 const COOLDOWN = 6
+const DOWN_SECONDS = Number(process.env.ALERTS_DOWN_SECONDS ?? 0)
 const HOOK = randomBytes(16).toString('hex')
 const KEY = `SG.${randomBytes(20).toString('hex')}`
 
@@ -31,7 +33,7 @@ describe('alerts', () => {
         LOG_LEVEL: 'debug',
         ALERT_SETTLE_SECONDS: String(SETTLE),
         ALERT_COOLDOWN_SECONDS: String(COOLDOWN),
-        ALERT_TIMEOUT_SECONDS: '1.5',
+        ALERT_TIMEOUT_SECONDS: '2.5',
         SERVER_LEASE_SECONDS: '1',
         ALERT_CA_FILE: path.join(certificates, 'ca.pem'),
         SLACK_WEBHOOK_URL: `${slack.url}/services/T000/B000/${HOOK}`,
@@ -181,6 +183,7 @@ describe('alerts', () => {
     assert.match((await told(1, first.id, 'High Error Rate')).slack.json.attachments[0].text, /changed for the worse 5 times within 10 min/)
     assert.deepEqual((await typesOf(user, first)).toSorted(), ['High Error Rate', 'Instance Degraded', 'Instance Recovered'])
     assert.deepEqual(await typesOf(user, second), ['Instance Idle', 'Instance Recovered'])
+    for (const { id } of [first, second]) await user.api.post(`/api/instances/${id}/disconnect`)
   })
 
   test("a user's own disconnect alarms nobody, also when the bore-server's report races it", async () => {
@@ -274,8 +277,12 @@ describe('alerts', () => {
     await slack.down()
     await offline(first)
     assert.match(await errors(first), /connect/i)
+    await new Promise((resolve) => setTimeout(resolve, DOWN_SECONDS * 1000))
     await slack.up()
-    await told(1, first.id)
+    const back = performance.now()
+    await waitFor(() => slack.accepted(first.id).length > 0, 'the delivery', { timeout: 30000 + DOWN_SECONDS * 1000 })
+    const { attempts } = (await alertsOf(user, first))[0].deliveries.find((one) => one.channel === 'slack')
+    console.log(`# delivered ${(performance.now() - back).toFixed(0)} ms after the receiver was back, by attempt ${attempts}`)
 
     slack.use(certificate(certificates, 'stranger'))
     await offline(second)
@@ -333,14 +340,21 @@ describe('alerts', () => {
     return groups.flat()
   }
 
+  /** How many deliveries of these are not settled. */
+  const pendingOf = (all) => Number(system.sql(`SELECT count(*) FROM bore.alert_deliveries JOIN bore.alert_history ON id = alert_id
+    WHERE state = 'pending' AND instance_id = ANY ('{${all.map(({ instance }) => instance.id)}}')`)[0][0])
+
   /** Each alert that both have accepted, by id and receiver, oldest first. */
   const acceptedOf = (receiver, instance) => receiver.accepted(instance.id).map((request) => request.json.attachments?.[0].title ?? request.json.subject.match(/Instance \w+|High Error Rate/)[0])
 
-  test('two alerters share the work, and nothing is told twice', async () => {
+  test('two alerters share the work, and nothing is told twice, a restart of one included', async () => {
     const all = await crowd()
     await Promise.all(all.map(({ instance }) => offline(instance)))
+    const first = all.map(({ instance }) => instance.id)
+    await waitFor(() => slack.requests.filter((request) => first.some((id) => request.text.includes(id))).length > 20, 'the work to have begun')
+    await system.ctl('restart', 'alerter-1')
     await waitFor(() => both.every(([, receiver]) => all.every(({ instance }) => receiver().accepted(instance.id).length > 0)), 'all to be told', { every: 200 })
-    await waitFor(() => system.sql("SELECT count(*) FROM bore.alert_deliveries WHERE state = 'pending'")[0][0] === '0', 'nothing to be under way')
+    await waitFor(() => pendingOf(all) === 0, 'nothing to be under way')
     for (const { instance } of all) for (const [, receiver] of both) assert.deepEqual(acceptedOf(receiver(), instance), ['Instance Offline'])
     const shares = [1, 2].map((number) => system.log(`alerter-${number}`).match(/: delivered$/gm)?.length ?? 0)
     console.log(`# delivered by each alerter: ${shares}`)
@@ -369,7 +383,7 @@ describe('alerts', () => {
     await waitFor(() => system.sql("SELECT count(*) FROM bore.alert_history WHERE alert_type = 'Instance Recovered' AND instance_id = ANY ('{" + all.map(({ instance }) => instance.id) + "}')")[0][0] === '200', 'all recoveries to be recorded', { every: 200 })
     over = true
     await kills
-    await waitFor(() => system.sql("SELECT count(*) FROM bore.alert_deliveries WHERE state = 'pending'")[0][0] === '0', 'all to be delivered', { every: 200 })
+    await waitFor(() => pendingOf(all) === 0, 'all to be delivered', { every: 200 })
     let doubles = 0
     for (const { user, instance } of all) {
       assert.deepEqual(await typesOf(user, instance), ['Instance Offline', 'Instance Recovered'], 'recorded once, whatever crashed')

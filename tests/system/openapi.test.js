@@ -175,7 +175,7 @@ describe('openapi', () => {
     fits('GET /api/instances/:id/sessions', '200', (await api.get(`${at}/sessions`)).json)
     fits('GET /api/instances/:id/alerts', '200', (await api.get(`${at}/alerts`)).json)
     fits('GET /api/instances/status-strips', '200', (await api.get('/api/instances/status-strips')).json)
-    for (const page of ['instances', 'stats', 'users', 'audit']) fits(`GET /api/admin/${page}`, '200', (await admin.api.get(`/api/admin/${page}`)).json)
+    for (const page of ['instances', 'stats', 'users', 'audit', 'alerts']) fits(`GET /api/admin/${page}`, '200', (await admin.api.get(`/api/admin/${page}`)).json)
     fits('POST /api/admin/users/:id/reset-password', '200', (await admin.api.post(`/api/admin/users/${user.user_id}/reset-password`)).json)
     fits('GET /health', '200', (await system.api.get('/health')).json)
     fits('GET /livez', '200', (await system.api.get('/livez')).json)
