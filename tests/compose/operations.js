@@ -177,9 +177,44 @@ async function backup(system) {
   assert.equal((await user.api.get(`/api/instances/${made.id}`)).status, 200)
 }
 
+/** The other commands of docs/operations.md: migrations, health by hand, the database's password, CURVE keys, TLS. */
+async function commands(system) {
+  const migrated = await system.compose('run', '--rm', '--no-deps', 'auth', 'migrate')
+  assert.match(migrated, /the database is at this version/)
+  for (const service of system.services().filter((name) => name !== 'postgres')) await system.compose('exec', service, 'bore', 'healthcheck')
+
+  const user = await system.user()
+  const password = key()
+  system.sql(`ALTER ROLE bore PASSWORD '${password}'`)
+  fs.appendFileSync(path.join(system.directory, '.env'), `DB_PASSWORD=${password}\n`, { mode: 0o600 })
+  const users = ['auth', 'registry', 'monitor', 'alerter', 'metrics', 'stream'].filter((name) => system.services().includes(name))
+  await system.up('--force-recreate', ...users)
+  await system.healthy('health with another password of the database')
+  assert.equal((await user.api.get('/api/auth/me')).status, 200)
+
+  await system.compose('down')
+  await docker('volume', 'rm', `${system.project}_bus-keys`, `${system.project}_client-keys`)
+  await system.up()
+  await system.healthy('health with other CURVE keys')
+
+  const pem = path.join(system.directory, 'edge')
+  execFileSync('openssl', ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '1', '-subj', '/CN=localhost', '-keyout', `${pem}.key`, '-out', `${pem}.crt`], { stdio: 'ignore' })
+  fs.chmodSync(`${pem}.key`, 0o644) // the container's user has another number
+  fs.chmodSync(system.directory, 0o755)
+  Object.assign(system.env, { TLS_CERT_FILE: `${pem}.crt`, TLS_KEY_FILE: `${pem}.key` })
+  await system.compose('-f', 'docker-compose.yml', '-f', 'deploy/compose/tls.yml', 'up', '-d', '--wait', 'edge')
+  const status = await waitFor(() => new Promise((resolve, reject) => https.get({ host: '127.0.0.1', port: system.port, path: '/health', rejectUnauthorized: false, agent: false }, (response) => resolve(response.resume().statusCode)).on('error', reject)), 'an answer over TLS')
+  assert.equal(status, 200)
+  delete system.env.TLS_CERT_FILE
+  delete system.env.TLS_KEY_FILE
+  await system.up()
+  await system.healthy()
+}
+
 export const steps = {
   'dashboard in a browser': dashboard,
   'rotation of the keys': rotation,
   'outer TLS proxy': outerProxy,
-  'backup, destroy, restore': backup
+  'backup, destroy, restore': backup,
+  'commands of docs/operations.md': commands
 }
