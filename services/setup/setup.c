@@ -38,12 +38,17 @@ static const struct secret secrets[] = {
     { "INTERNAL_API_KEY_PREVIOUS", "tokens/internal_api_key_previous", 16, 0400, false, true },
     { "ADMIN_PASSWORD", "admin/admin_password", 0, 0400, true, false },
     { "EDGE_SECRET", "edge/edge_secret", 16, 0400, true, false },
-    /* read by PostgreSQL's own user, in a directory that only its container and ours have */
+    /* read by Prometheus's own user, then by PostgreSQL's, in directories that only their containers and ours have */
+    { "METRICS_TOKEN", "metrics/metrics_token", 16, 0444, false, true },
     { "POSTGRES_PASSWORD", "database/postgres_password", 8, 0444, true, false },
     { "DB_PASSWORD", "database/db_password", 8, 0444, true, false },
 };
 
-static const char *const directories[] = { "tokens", "admin", "edge", "database", "bus", "client" };
+static const struct {
+    const char *name;
+    mode_t mode;
+} directories[] = { { "tokens", 0700 }, { "admin", 0700 }, { "edge", 0700 }, { "metrics", 0755 }, { "database", 0755 },
+    { "bus", 0700 }, { "client", 0700 } };
 static const char *const client_files[] = { "bus.key", "client.key", "client.key_secret" };
 
 static int complain(const char *path, int error) {
@@ -71,9 +76,10 @@ static int check_given(void) {
 
 static int make_directories(const char *directory) {
     for (size_t i = 0; i < ARRAY_SIZE(directories); i++) {
-        _cleanup_free_ char *path = xasprintf("%s/%s", directory, directories[i]);
-        if (mkdir(path, strcmp(directories[i], "database") == 0 ? 0755 : 0700) != 0 && errno != EEXIST)
-            return complain(path, -errno);
+        _cleanup_free_ char *path = xasprintf("%s/%s", directory, directories[i].name);
+        if (mkdir(path, 0700) != 0 && errno != EEXIST) return complain(path, -errno);
+        /* whatever the umask is; a volume's own directory may belong to somebody else and has its mode already */
+        if (chmod(path, directories[i].mode) != 0 && errno != EPERM) return complain(path, -errno);
     }
     return 0;
 }

@@ -4,6 +4,7 @@
  *   tokens/    jwt_secret, jwt_secret_previous, internal_api_key, internal_api_key_previous
  *   admin/     admin_password
  *   edge/      edge_secret
+ *   metrics/   metrics_token, which Prometheus shows (empty: none is wanted)
  *   database/  postgres_password (the superuser's), db_password (ours)
  *   bus/       CURVE keys of the bus: bus.key, bus.key_secret, client.key, client.key_secret
  *   client/    CURVE keys of everybody else: bus.key, client.key, client.key_secret

@@ -179,8 +179,7 @@ async function backup(system) {
 
 /** The other commands of docs/operations.md: migrations, health by hand, the database's password, CURVE keys, TLS. */
 async function commands(system) {
-  const migrated = await system.compose('run', '--rm', '--no-deps', 'auth', 'migrate')
-  assert.match(migrated, /the database is at this version/)
+  await system.compose('run', '--rm', '--no-deps', 'auth', 'migrate')
   for (const service of system.services().filter((name) => name !== 'postgres')) await system.compose('exec', service, 'bore', 'healthcheck')
 
   const user = await system.user()
