@@ -171,6 +171,8 @@ describe('openapi', () => {
     fits('GET /api/instances/:id', '200', (await api.get(at)).json)
     fits('PATCH /api/instances/:id', '200', (await api.patch(at, { name: 'other' })).json)
     fits('PATCH /api/instances/:id/connection', '200', (await api.patch(`${at}/connection`, {})).json)
+    fits('POST /api/instances/:id/heartbeat', '200', (await api.post(`${at}/heartbeat`, { cpu_usage: 5, memory_usage: 'x' })).json)
+    fits('GET /api/instances/:id/health', '200', (await api.get(`${at}/health?samples=1`)).json)
     fits('GET /api/instances/:id/status-history', '200', (await api.get(`${at}/status-history?limit=1`)).json)
     fits('GET /api/instances/:id/sessions', '200', (await api.get(`${at}/sessions`)).json)
     fits('GET /api/instances/:id/alerts', '200', (await api.get(`${at}/alerts`)).json)
