@@ -397,6 +397,15 @@ describe('alerts', () => {
     console.log(`# of 800 deliveries ${doubles} arrived twice`)
   })
 
+  test('/metrics counts alerts by type, and attempts by channel and result', async () => {
+    const names = ['bore_alerts_total{type="Instance Offline"}', 'bore_alert_deliveries_total{channel="email",result="delivered"}', 'bore_alert_deliveries_total{channel="slack",result="retried"}', 'bore_alert_deliveries_total{channel="slack",result="failed"}', 'bore_alert_delivery_seconds_count{channel="slack"}']
+    await waitFor(async () => {
+      const { text } = await system.api.get('/metrics')
+      for (const name of names) assert.ok(Number(text.split('\n').find((line) => line.startsWith(`${name} `))?.slice(name.length)) > 0, name)
+      return true
+    }, 'the counters', { every: 200 })
+  })
+
   test('no secret in any log, answer or command line', async () => {
     const admin = await system.admin()
     const seen = [...fs.readdirSync(path.join(system.home, 'log')).map((name) => system.log(name)), JSON.stringify((await admin.api.get('/api/admin/alerts?limit=500')).json)]
