@@ -2,6 +2,7 @@
 import { learnServerTime } from "./clock.js";
 
 const DEADLINE_MS = 10000;
+const REPEAT_MS = 300;
 
 /** Why a request failed. status 0: the server was not reached. fields: what is wrong with which field. */
 export class Problem extends Error {
@@ -59,6 +60,18 @@ async function problemOf(answer) {
 }
 
 /**
+ * What only reads is tried once more when the network broke it off: a machine that changes networks is no news.
+ * @param {unknown} error
+ * @param {string} path
+ * @param {RequestInit} request
+ */
+async function repeated(error, path, request) {
+  if (request.method !== "GET" || request.signal?.aborted) throw error;
+  await new Promise((resolve) => setTimeout(resolve, REPEAT_MS));
+  return fetch(`/api${path}`, request);
+}
+
+/**
  * @param {string} method
  * @param {string} path below /api
  * @param {object} [body]
@@ -77,7 +90,7 @@ export async function call(method, path, body, key) {
   if (key !== undefined) headers["idempotency-key"] = key;
   let answer;
   try {
-    answer = await fetch(`/api${path}`, request);
+    answer = await fetch(`/api${path}`, request).catch((error) => repeated(error, path, request));
   } catch {
     throw new Problem(0, "unreachable", "The server cannot be reached. Is the network there?");
   }

@@ -226,7 +226,7 @@ const SESSION_COLUMNS = [
         : one.state
   },
   { label: "Why it ended", cell: (one) => one.close_reason ?? "" },
-  { label: "Bore-server", cell: (one) => `${one.server_id ?? "–"}${one.remote_port ? ` : ${one.remote_port}` : ""}` },
+  { label: "Bore-server", cell: (one) => [one.server_id, one.remote_port && `port ${one.remote_port}`].filter(Boolean).join(", ") },
   { label: "Bytes", cell: bytes, end: true }
 ];
 
