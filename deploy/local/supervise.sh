@@ -133,15 +133,22 @@ duration() {
 }
 
 # control stop|start|restart NAME: the supervisor obeys, so nothing is undone until the next command or start of all.
+# restart is the one and then the other: runit's own may say that it is done while the old process still runs.
 control() {
     action=$1 name=$2
     names=$(processes "$name")
     [ -n "$names" ] || die "there is no process $name here: $(processes | tr '\n' ' ')"
     for process in $names; do
-        case $action in stop | restart) command="-w 10 force-$action" ;; start) command='-w 10 start' ;; esac
-        if [ "$action" != start ] && [ "${process%-*}" = postgres ]; then command="-w 60 $action"; fi
-        # shellcheck disable=SC2086  # options and command
-        answer=$(sv $command "$BORE_HOME/service/$process" 2>&1) || die "$process: $(printf '%s' "$answer" | head -n 1)"
+        case $action in stop | restart) ask_supervisor stop "$process" ;; esac
+        case $action in start | restart) ask_supervisor start "$process" ;; esac
         case $action in stop) say "$process stopped" ;; start) say "$process started" ;; restart) say "$process restarted" ;; esac
     done
+}
+
+# ask_supervisor stop|start PROCESS: done when it returns. What does not end in time is killed, PostgreSQL never.
+ask_supervisor() {
+    case $1 in stop) command='-w 10 force-stop' ;; start) command='-w 10 start' ;; esac
+    if [ "$1" = stop ] && [ "${2%-*}" = postgres ]; then command='-w 60 stop'; fi
+    # shellcheck disable=SC2086  # options and command
+    answer=$(sv $command "$BORE_HOME/service/$2" 2>&1) || die "$2: $(printf '%s' "$answer" | head -n 1)"
 }
