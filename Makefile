@@ -286,6 +286,7 @@ shell-check:
 # The metrics counted are those declared; Prometheus's own judgement on rules and configuration.
 metrics-check:
 	@tools/check_metrics.sh
+	@tools/check_prometheus.sh
 
 docs-check: $(TOOLS)
 	@tools/check_docs.sh $(BUILD)/tools

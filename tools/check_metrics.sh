@@ -19,4 +19,5 @@ complain() {
 LC_ALL=C comm -13 "$scratch/declared" "$scratch/counted" >"$scratch/undeclared"
 LC_ALL=C comm -23 "$scratch/declared" "$scratch/counted" >"$scratch/uncounted"
 complain "counted, but not in services/lib/metrics.def" "$scratch/undeclared"
+complain "in services/lib/metrics.def, but counted nowhere" "$scratch/uncounted"
 exit "$status"

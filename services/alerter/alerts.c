@@ -24,6 +24,7 @@
 #include "gen/version.h"
 #include "services/alerter/store.h"
 #include "services/lib/counters.h"
+#include "services/lib/database_meter.h"
 #include "services/lib/event_log.h"
 
 enum {
@@ -49,6 +50,7 @@ struct delivery {
 struct alerts {
     struct bus_client *bus;
     struct db *db;
+    struct database_meter meter;
     struct http_client *http;
     struct channels channels;
     pthread_t thread;
@@ -307,6 +309,7 @@ static void *run_thread(void *argument) {
         if (begun_ms >= self->next_step_ms) take_step(self);
         if (!is_full(self) && clock_monotonic_ms() >= self->next_claim_ms) claim(self);
         if (begun_ms >= self->next_sweep_ms) sweep(self);
+        database_meter_read(&self->meter, self->db);
     }
     take_leave(self);
     return NULL;
@@ -338,6 +341,15 @@ static int start_thread(struct alerts *self) {
     return -error;
 }
 
+/* From the beginning, so that the first one is seen as an increase. */
+static void begin_counting(const struct channels *channels) {
+    for (size_t i = 0; i < channels->count; i++) {
+        count("bore_alert_deliveries_total", "channel", channels->names[i], ",result=\"delivered\"", 0);
+        count("bore_alert_deliveries_total", "channel", channels->names[i], ",result=\"retried\"", 0);
+        count("bore_alert_deliveries_total", "channel", channels->names[i], ",result=\"failed\"", 0);
+    }
+}
+
 int alerts_start(struct service_context *context, void **ret_state) {
     struct alerts *self = xcalloc(1, sizeof *self);
     struct db_options database;
@@ -350,8 +362,10 @@ int alerts_start(struct service_context *context, void **ret_state) {
     pthread_condattr_destroy(&attributes);
     service_database_options(context->service->name, &database);
     self->db = db_new(&database);
+    database_meter_init(&self->meter);
     int error = channels_init(&self->channels);
     if (!error) {
+        begin_counting(&self->channels);
         self->http = http_client_new(&(struct http_client_options){
             .user_agent = "bore-backend/" BORE_VERSION, .ca_file = config.alert_ca_file, .most = DELIVERIES_MAX });
         error = self->http ? start_thread(self) : -errno;

@@ -312,6 +312,7 @@ struct bus *bus_new(const struct bus_options *options) {
     struct router_output output = { self, send_to_worker, send_to_caller };
     self->lock = -1;
     self->instance = options->instance;
+    drops_begin();
     self->keys = bus_keys_load(options->curve_directory, true);
     if (self->keys == NULL && errno != 0) {
         log_error("the keys in BUS_CURVE_DIR (bus.key_secret, client.key) cannot be used: %s", strerror(errno));

@@ -1,5 +1,5 @@
 /*
- * drops.c: see drops.h. Counters are looked up once, at the first drop.
+ * drops.c: see drops.h.
  */
 #include "services/bus/drops.h"
 
@@ -26,10 +26,14 @@ static struct drop drops[] = {
 #undef DROP_REASON
 };
 
+void drops_begin(void) {
+    for (int reason = 0; reason < DROP_REASON_COUNT; reason++)
+        drops[reason].counter = counter_get(COUNTER, "bore_bus_dropped_total", drops[reason].labels);
+}
+
 void drop_count(enum drop_reason reason) {
     struct drop *drop = &drops[reason];
-    if (drop->counter == NULL) drop->counter = counter_get(COUNTER, "bore_bus_dropped_total", drop->labels);
-    counter_add(drop->counter, 1);
+    if (drop->counter != NULL) counter_add(drop->counter, 1);
     if (drop->sentence == NULL) return;
     drop->unlogged++;
     int64_t now_ms = clock_monotonic_ms();

@@ -24,6 +24,8 @@ enum drop_reason {
         DROP_REASON_COUNT
 };
 
+/* Makes all counters, so that the first drop is seen as an increase. Once, before drop_count. */
+void drops_begin(void);
 /* Reasons without a sentence are only counted: they are part of life. */
 void drop_count(enum drop_reason reason);
 

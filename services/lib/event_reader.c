@@ -17,6 +17,7 @@
 #include "common/log.h"
 #include "common/memory.h"
 #include "proto/topics.h"
+#include "services/lib/database_meter.h"
 #include "services/lib/event_log.h"
 
 enum {
@@ -41,6 +42,7 @@ static const struct db_statement rows_statement = { .name = "event rows",
 struct event_reader {
     struct bus_client *bus;
     struct db *db;
+    struct database_meter meter;
     event_reader_fn *on_event;
     void (*on_reset)(void *user_data, int64_t head);
     void (*on_caught_up)(void *user_data); /* NULL once it was called */
@@ -200,7 +202,9 @@ static int query(struct event_reader *self, struct db_result **ret_results) {
     int error = db_connect(self->db, clock_monotonic_ms() + CONNECT_MS);
     if (error) return error;
     db_set_deadline(self->db, clock_monotonic_ms() + QUERY_MS);
-    return db_run_many(self->db, calls, ARRAY_SIZE(calls), ret_results);
+    error = db_run_many(self->db, calls, ARRAY_SIZE(calls), ret_results);
+    database_meter_read(&self->meter, self->db);
+    return error;
 }
 
 /* Returns whether there is more to read. */
@@ -253,6 +257,7 @@ struct event_reader *event_reader_new(const struct event_reader_options *options
     struct event_reader *self = xcalloc(1, sizeof *self);
     self->bus = options->bus;
     self->db = db_new(options->database);
+    database_meter_init(&self->meter);
     self->on_event = options->on_event;
     self->on_reset = options->on_reset;
     self->on_caught_up = options->on_caught_up;

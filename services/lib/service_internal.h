@@ -15,6 +15,7 @@
 
 #include "common/strbuf.h"
 #include "services/lib/counters.h"
+#include "services/lib/database_meter.h"
 #include "services/lib/query.h"
 #include "services/lib/service.h"
 
@@ -151,10 +152,7 @@ void lane_release(struct lane *self);
 struct worker {
     struct service_context context;
     struct service_run *run;
-    struct counter *database_seconds;
-    struct counter *database_errors;
-    struct counter *database_connections;
-    struct db_statistics seen;
+    struct database_meter meter;
 };
 
 /* Opens no connection yet. */

@@ -19,10 +19,8 @@ enum { PING_MS = 500 };
 
 void worker_init(struct worker *self, struct service_run *run) {
     *self = (struct worker){ .run = run,
-        .context = { .service = run->service, .bus = run->bus, .state = run->state, .request_id = "" },
-        .database_seconds = counter_get(HISTOGRAM, "bore_database_seconds", ""),
-        .database_errors = counter_get(COUNTER, "bore_database_errors_total", ""),
-        .database_connections = counter_get(COUNTER, "bore_database_connections_total", "") };
+        .context = { .service = run->service, .bus = run->bus, .state = run->state, .request_id = "" } };
+    database_meter_init(&self->meter);
     if (run->service->database) self->context.db = db_new(&run->database);
 }
 
@@ -55,14 +53,7 @@ int worker_ensure_database(struct worker *self, int64_t deadline_ms) {
 }
 
 void worker_count_database(struct worker *self) {
-    if (!self->context.db) return;
-    struct db_statistics now;
-    db_statistics(self->context.db, &now);
-    if (now.calls > self->seen.calls)
-        histogram_observe(self->database_seconds, (double)(now.microseconds - self->seen.microseconds) / 1e6);
-    if (now.errors > self->seen.errors) counter_add(self->database_errors, (int64_t)(now.errors - self->seen.errors));
-    counter_add(self->database_connections, (int64_t)(now.connects - self->seen.connects));
-    self->seen = now;
+    if (self->context.db) database_meter_read(&self->meter, self->context.db);
 }
 
 void worker_answer(struct worker *self, struct job *job, int code, const void *reply) {

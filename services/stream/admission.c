@@ -15,6 +15,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/memory.h"
+#include "services/lib/database_meter.h"
 
 struct waiting {
     struct admission_job *job;
@@ -24,6 +25,7 @@ struct waiting {
 struct admission {
     struct admission_options options;
     struct db *db;
+    struct database_meter meter;
     pthread_t thread;
     pthread_mutex_t mutex;
     pthread_cond_t arrived;
@@ -84,6 +86,7 @@ static int replay(struct admission *self, struct admission_job *job) {
     struct db_result *results[ARRAY_SIZE(calls)] = { NULL };
     db_set_deadline(self->db, job->deadline_ms);
     int error = db_run_many(self->db, calls, ARRAY_SIZE(calls), results);
+    database_meter_read(&self->meter, self->db);
     if (error) {
         log_warning("a stream cannot resume: the log cannot be read: %s; the client will try again",
             db_error_message(self->db));
@@ -177,6 +180,7 @@ struct admission *admission_new(const struct admission_options *options) {
     self->options = *options;
     self->options.database = NULL;
     self->db = db_new(options->database);
+    database_meter_init(&self->meter);
     self->last = &self->first;
     pthread_mutex_init(&self->mutex, NULL);
     pthread_cond_init(&self->arrived, NULL);
