@@ -216,8 +216,9 @@ $(BUILD)/bench/%: $(BUILD)/obj/tests/bench/%.o $(LIBRARIES)
 	$(LINK) -o $@ $^ $(PACKAGE_LIBS)
 
 bench: all $(BENCHES)  ## requests/s and latencies beside the machine's own yardsticks
-	@BORE_BUILD=$(BUILD) node tests/bench/run.js
-	@BORE_BUILD=$(BUILD) JUDGE_TIMES=1 node --test --test-name-pattern='first view|thousand' tests/system/dashboard_pages.test.js
+	@status=0; for part in run streams; do BORE_BUILD=$(BUILD) node tests/bench/$$part.js || status=1; done; \
+	    BORE_BUILD=$(BUILD) JUDGE_TIMES=1 node --test --test-name-pattern='first view|thousand' tests/system/dashboard_pages.test.js || status=1; \
+	    exit $$status
 
 chaos: all  ## the crash test, in full length
 	@BORE_BUILD=$(BUILD) node tests/chaos/run.js
