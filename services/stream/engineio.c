@@ -143,9 +143,21 @@ struct engineio_session *engineio_find(struct engineio *self, const char *sid) {
     return zhashx_lookup(self->sessions, sid);
 }
 
+/* The reasons are our own words, so the counters are few. What clients and restarts do every day is not logged. */
+static void note_end(const struct engineio_session *session, const char *reason) {
+    static const char *const usual[] = { "closed_by_client", "transport_closed", "server_shutdown", "slow_reader" };
+    for (size_t i = 0; i < ARRAY_SIZE(usual); i++) {
+        if (strcmp(reason, usual[i]) == 0) return;
+    }
+    char labels[80];
+    snprintf(labels, sizeof labels, "reason=\"%s\"", reason);
+    counter_add(counter_get(COUNTER, "bore_stream_ended_total", labels), 1);
+    log_info("stream ended reason=%s transport=socketio user=%s", reason, hub_user_id(&session->subscriber));
+}
+
 void engineio_end(struct engineio_session *session, const char *reason, const char *last_packet) {
     if (session->state == ENGINEIO_ENDED) return;
-    log_debug("Socket.IO session ended reason=%s", reason);
+    note_end(session, reason);
     engineio_hold(session);
     bool is_websocket = session->state == ENGINEIO_WEBSOCKET;
     session->state = ENGINEIO_ENDED;

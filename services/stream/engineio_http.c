@@ -16,7 +16,12 @@
 
 #include "common/memory.h"
 
-enum { POLL_ANSWER_MAX = 128 * 1024, BODIES_MAX = 64 * 1024 * 1024, BODY_SECONDS = 20 };
+enum {
+    POLL_ANSWER_MAX = 128 * 1024,
+    BODIES_MAX = 64 * 1024 * 1024,
+    BODY_SECONDS = 20,
+    DISCARDED_MAX = 4 * ENGINEIO_PAYLOAD_MAX
+};
 
 /* What an answer needs after the request's headers are gone. */
 struct answer_context {
@@ -38,7 +43,8 @@ struct engineio_post {
     struct server *server;
     struct lws *wsi;
     struct strbuf body;
-    size_t size; /* as announced */
+    size_t size;       /* as announced */
+    bool is_too_large; /* read all the same, so that the client reads the refusal, and thrown away */
     struct answer_context context;
 };
 
@@ -185,7 +191,7 @@ void engineio_post_abandon(struct engineio_post *self) {
 static int on_post_body(void *owner, const void *data, size_t size) {
     struct engineio_post *self = owner;
     if (self->body.size + size > self->size) return -1;
-    if (self->session) strbuf_append(&self->body, data, size);
+    if (self->session && !self->is_too_large) strbuf_append(&self->body, data, size);
     return 0;
 }
 
@@ -207,6 +213,8 @@ static int on_post_complete(void *owner) {
     context_restore(&self->context, &request);
     if (!session) return refuse(self->server, self->wsi, &request, ENGINEIO_UNKNOWN_SID);
     engineio_post_abandon(self);
+    if (self->is_too_large)
+        return http_answer_error(self->wsi, &request, ERR_PAYLOAD_TOO_LARGE, self->server->allowed_origins);
     engineio_hold(session);
     bool is_good = receive_payload(session, &self->body);
     engineio_release(session);
@@ -221,7 +229,7 @@ static void on_post_closed(void *owner) {
         session->post = NULL;
         engineio_end(session, "transport_closed", "1");
     }
-    bodies -= self->size;
+    if (!self->is_too_large) bodies -= self->size;
     strbuf_release(&self->body);
     free(self->context.origin);
     free(self);
@@ -239,18 +247,20 @@ static int begin_post(struct engineio_session *session, struct lws *wsi, const s
         return refuse(server, wsi, request, ENGINEIO_BAD_REQUEST);
     }
     size_t size = (size_t)request->content_length;
-    if (size > ENGINEIO_PAYLOAD_MAX)
-        return http_answer_error(wsi, request, ERR_PAYLOAD_TOO_LARGE, server->allowed_origins);
-    if (bodies + size > BODIES_MAX) return http_answer_error(wsi, request, ERR_OVERLOADED, server->allowed_origins);
+    bool is_too_large = size > ENGINEIO_PAYLOAD_MAX;
+    if (size > DISCARDED_MAX) return http_answer_error(wsi, request, ERR_PAYLOAD_TOO_LARGE, server->allowed_origins);
+    if (!is_too_large && bodies + size > BODIES_MAX)
+        return http_answer_error(wsi, request, ERR_OVERLOADED, server->allowed_origins);
     struct engineio_post *self = xcalloc(1, sizeof *self);
     self->session = session;
     self->server = server;
     self->wsi = wsi;
     self->size = size;
+    self->is_too_large = is_too_large;
     strbuf_init(&self->body);
     context_init(&self->context, request);
     session->post = self;
-    bodies += size;
+    if (!is_too_large) bodies += size;
     *connection = (struct connection){ &post_handler, self };
     lws_set_timeout(wsi, PENDING_TIMEOUT_HTTP_CONTENT, BODY_SECONDS);
     return 0;
