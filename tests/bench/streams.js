@@ -1,6 +1,6 @@
 // streams.js: what one `stream` process and the edge hold: thousands of SSE and Socket.IO clients, how soon events reach
 // the last of them, the storm after kill -9, clients that never read, the lag of one client. A part of `make bench`, or
-// alone: node tests/bench/streams.js. STREAMS (10000) and USERS (1000) make it smaller.
+// alone: node tests/bench/streams.js. STREAMS (10000) and USERS (1000) make it smaller, PARTS (lag many one lazy edge) shorter.
 import { execFileSync, spawn } from 'node:child_process'
 import fs from 'node:fs'
 import os from 'node:os'
@@ -203,11 +203,14 @@ const system = await System.start({
 try {
   const at = `127.${system.port >> 8}.${system.port & 255}.1`
   const users = await makeUsers(system, USERS)
-  await lag(system, users)
-  await storm(system, users, await manyStreams(system, users, at))
-  await oneUser(system, users, at)
-  await lazyClients(system, users, at)
-  await throughEdge(system, users)
+  const parts = {
+    lag: () => lag(system, users),
+    many: async () => storm(system, users, await manyStreams(system, users, at)),
+    one: () => oneUser(system, users, at),
+    lazy: () => lazyClients(system, users, at),
+    edge: () => throughEdge(system, users)
+  }
+  for (const part of (process.env.PARTS ?? Object.keys(parts).join(' ')).split(' ')) await parts[part]()
 } catch (error) {
   system.printLogs()
   throw error
