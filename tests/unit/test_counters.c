@@ -119,15 +119,16 @@ static void test_the_snapshot_is_a_message(void **state) {
     message_release(&counters_descriptor, &counters);
 }
 
-/* Runs last: it fills the table. */
+/* Runs last: it fills the table, with the largest there can be: histograms of long names and labels. */
 static void test_too_many(void **state) {
     struct counters counters;
     _cleanup_strbuf_ struct strbuf frame = STRBUF_INIT;
-    char name[30], long_labels[400];
+    char name[101], labels[301], long_labels[400];
     (void)state;
     for (int i = 0; i < 2 * COUNTERS_MAX; i++) {
-        snprintf(name, sizeof(name), "test_flood_%d", i);
-        counter_add(counter_get(COUNTER, name, ""), 1);
+        snprintf(name, sizeof(name), "test_flood_%089d", i);
+        snprintf(labels, sizeof(labels), "a=\"%0296d\"", i);
+        histogram_observe(counter_get(HISTOGRAM, name, labels), 0.00001);
     }
     memset(long_labels, 'x', sizeof(long_labels) - 1);
     long_labels[sizeof(long_labels) - 1] = '\0';
@@ -136,6 +137,7 @@ static void test_too_many(void **state) {
     assert_int_equal(counters.values_count, COUNTERS_MAX);
     assert_true(find(&counters, "bore_counters_overflow_total", "")->value > COUNTERS_MAX);
     assert_int_equal(message_encode_frame(&counters_descriptor, &counters, &frame), 0);
+    assert_in_range(frame.size, 1000000, BUS_BODY_MAX / 4);
     message_release(&counters_descriptor, &counters);
 }
 
