@@ -151,7 +151,7 @@ static void note_end(const struct engineio_session *session, const char *reason)
     }
     char labels[80];
     snprintf(labels, sizeof labels, "reason=\"%s\"", reason);
-    counter_add(counter_get(COUNTER, "bore_stream_ended_total", labels), 1);
+    counter_add(counter_get(COUNTER, "bore_streams_ended_total", labels), 1);
     log_info("stream ended reason=%s transport=socketio user=%s", reason, hub_user_id(&session->subscriber));
 }
 
