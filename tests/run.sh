@@ -6,7 +6,7 @@
 # The last line is `N passed, N failed`; the exit status is 0 when nothing failed. A program that crashes, hangs or says
 # nothing counts as one failure. lint counts each of its checks. sanitize is unit and system again, with
 # AddressSanitizer and UndefinedBehaviorSanitizer in every process; any report of theirs is a failure.
-# SANITIZE_TESTS: names of the system tests that sanitize runs (every). BUILD: the build to test (build). Needs what ./bore test installs; ./bore test is the usual way to call this.
+# SANITIZE_TESTS: names of the system tests that sanitize runs (every). SYSTEM_JOBS: system tests at once (2). BUILD: the build to test (build). Needs what ./bore test installs; ./bore test is the usual way to call this.
 # shellcheck shell=dash
 set -eu
 cd "$(dirname -- "$0")/.."
@@ -81,20 +81,32 @@ node_packages() {
     (cd tests && npm ci --no-audit --no-fund --loglevel=error)
 }
 
+# Two files at once, each with systems of its own: they wait more than they compute. What a file printed comes when it
+# is done.
 system() {
     if ! build all || ! node_packages; then tally "system: build" 0 1; return; fi
+    rm -rf "$scratch/system"
+    mkdir "$scratch/system"
     for file in tests/system/*.test.js; do
-        [ -e "$file" ] || continue
-        case " ${SYSTEM_TESTS:-every} " in *" every "* | *" $(basename "$file" .test.js) "*) ;; *) continue ;; esac
+        name=$(basename "$file" .test.js)
+        case " ${SYSTEM_TESTS:-every} " in *" every "* | *" $name "*) echo "$name" ;; esac
+    done >"$scratch/files"
+    # shellcheck disable=SC2016  # for the inner shell
+    BORE_BUILD=$BUILD xargs -P "${SYSTEM_JOBS:-2}" -I NAME sh -c '
         status=0
-        BORE_BUILD=$BUILD timeout -k 30 900 node --test --test-reporter=spec --test-reporter-destination=stdout \
-            --test-reporter=tap --test-reporter-destination="$scratch/tap" "$file" </dev/null || status=$?
-        good=$(sum '# pass ' "$scratch/tap")
-        bad=$(($(sum '# fail ' "$scratch/tap") + $(sum '# cancelled ' "$scratch/tap")))
+        timeout -k 30 900 node --test --test-reporter=spec --test-reporter-destination=stdout \
+            --test-reporter=tap --test-reporter-destination="$1/$2.tap" "tests/system/$2.test.js" \
+            >"$1/$2.output" 2>&1 </dev/null || status=$?
+        echo "$status" >"$1/$2.status"
+        cat "$1/$2.output"' - "$scratch/system" NAME <"$scratch/files"
+    while read -r name; do
+        status=$(cat "$scratch/system/$name.status" || echo 1)
+        : >>"$scratch/system/$name.tap"
+        good=$(sum '# pass ' "$scratch/system/$name.tap")
+        bad=$(($(sum '# fail ' "$scratch/system/$name.tap") + $(sum '# cancelled ' "$scratch/system/$name.tap")))
         if [ "$bad" -eq 0 ] && { [ "$status" -ne 0 ] || [ "$good" -eq 0 ]; }; then bad=1; fi
-        tally "system: $(basename "$file" .test.js)" "$good" "$bad"
-        : >"$scratch/tap"
-    done
+        tally "system: $name" "$good" "$bad"
+    done <"$scratch/files"
 }
 
 lint() {
