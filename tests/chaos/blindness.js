@@ -61,14 +61,21 @@ export async function blindnessTest({ timeoutSeconds = 2, outageMs = 5000, every
       await dead.beat()
       await outage.begin(system)
       const diedAt = dead.heardAt
-      await pause(outageMs)
-      await outage.end(system)
+      // while only the clock is wrong everybody is heard: the dead one is found meanwhile
+      if (!outage.isNoOutage) {
+        await pause(outageMs)
+        await outage.end(system)
+      }
       const ended = performance.now()
       await waitFor(async () => (await status(dead.instance)) === 'offline', `the dead client to be offline after: ${outage.name}`, { timeout: timeoutSeconds * 1000 + 30000 })
       const found = performance.now()
+      const coveredMs = covered() - Number(system.sql(`SELECT covered FROM bore.heartbeats WHERE instance_id = '${dead.instance.id}'`)[0][0])
+      if (outage.isNoOutage) {
+        await pause(outageMs)
+        await outage.end(system)
+      }
       // each of the living is heard again before the next outage
       await Promise.all(hearts.map((heart) => heart.beats(2)))
-      const coveredMs = covered() - Number(system.sql(`SELECT covered FROM bore.heartbeats WHERE instance_id = '${dead.instance.id}'`)[0][0])
       figures[outage.name] = { afterDeathMs: Math.round(found - diedAt), afterEndMs: Math.round(found - ended), coveredMs }
       const last = (await history(dead.instance))[0]
       assert.deepEqual([last.status, last.reason], ['offline', 'heartbeats stopped'], outage.name)
@@ -76,6 +83,8 @@ export async function blindnessTest({ timeoutSeconds = 2, outageMs = 5000, every
         const seen = (await history(heart.instance)).filter((entry) => entry.status === 'offline')
         assert.deepEqual(seen, [], `falsely offline after: ${outage.name}`)
       }
+      await user.api.delete(`/api/instances/${dead.instance.id}`) // its tunnel would count against the plan
+      printBlindness(outage.name, figures[outage.name], timeoutSeconds)
     }
     return figures
   } catch (error) {
@@ -88,10 +97,9 @@ export async function blindnessTest({ timeoutSeconds = 2, outageMs = 5000, every
   }
 }
 
-export function printBlindness(figures, timeoutSeconds) {
-  for (const [name, { afterDeathMs, afterEndMs, coveredMs }] of Object.entries(figures))
-    console.log(
-      `# ${name.padEnd(36)} nobody falsely offline; the dead one found after ${coveredMs} ms of covered time (timeout ${timeoutSeconds * 1000}), ` +
-        `${afterEndMs} ms after the outage, ${afterDeathMs} ms after its last heartbeat`
-    )
+function printBlindness(name, { afterDeathMs, afterEndMs, coveredMs }, timeoutSeconds) {
+  console.log(
+    `# ${name.padEnd(36)} nobody falsely offline; the dead one found after ${coveredMs} ms of covered time (timeout ${timeoutSeconds * 1000}), ` +
+      `${afterEndMs} ms after the outage, ${afterDeathMs} ms after its last heartbeat`
+  )
 }

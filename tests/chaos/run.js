@@ -1,7 +1,8 @@
 // run.js: `make chaos`. The crash test and the outages in their long form; this one judges times: service back within 3 s,
 // no request beyond the 3 s after which clients in the field give up; a client that died during an outage found within
-// its timeout and 2 s of covered time. ONLY=crash or ONLY=blindness runs one of them; OUTAGE_SECONDS is 40.
-import { blindnessTest, printBlindness } from './blindness.js'
+// its timeout and 2 s of covered time. ONLY=crash or ONLY=blindness runs one of them; OUTAGES is a
+// pattern of those to run, OUTAGE_SECONDS is 40.
+import { blindnessTest, outages } from './blindness.js'
 import { crashTest, printFigures } from './crash.js'
 
 let passed = 0
@@ -25,8 +26,8 @@ async function crashes() {
 
 async function blindness() {
   const timeoutSeconds = 10
-  const figures = await blindnessTest({ timeoutSeconds, outageMs: Number(process.env.OUTAGE_SECONDS ?? 40) * 1000, every: 2000, living: 10 })
-  printBlindness(figures, timeoutSeconds)
+  const only = outages.map(({ name }) => name).filter((name) => new RegExp(process.env.OUTAGES ?? '').test(name))
+  const figures = await blindnessTest({ timeoutSeconds, outageMs: Number(process.env.OUTAGE_SECONDS ?? 40) * 1000, every: 2000, living: 10, only })
   for (const [name, { coveredMs }] of Object.entries(figures))
     judge(coveredMs <= timeoutSeconds * 1000 + 2000, `${name}: the dead client was found after ${coveredMs} ms of covered time`)
 }
