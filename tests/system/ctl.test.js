@@ -80,6 +80,7 @@ describe('./bore', () => {
     }, 'health to be 503')).json.checks.database.status === 'healthy', false)
     await system.ctl('start', 'postgres')
     await waitFor(async () => (await user.api.get('/api/instances')).status === 200, 'the database to be back', { quiet: false })
+    await waitFor(() => system.user().catch(() => null), 'sign-up to be back', { quiet: false })
   })
 
   test('a frozen registry is answered for by the deadline, and thaws', async () => {
