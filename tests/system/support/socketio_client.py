@@ -5,6 +5,7 @@ Commands on stdin: "emit NAME JSON" (answered by a line "ack"), "close".
 """
 import json
 import sys
+import threading
 
 import socketio
 
@@ -12,8 +13,12 @@ url, token, transports = sys.argv[1:4]
 client = socketio.Client(reconnection_delay=0.1, reconnection_delay_max=0.5, randomization_factor=0)
 
 
+telling = threading.Lock()  # handlers run in threads of their own
+
+
 def tell(what, *rest):
-    print(json.dumps([what, *rest]), flush=True)
+    with telling:
+        print(json.dumps([what, *rest]), flush=True)
 
 
 client.on('connect', lambda: tell('connect', client.transport()))
