@@ -43,6 +43,19 @@ static void fill_callers_fields(const struct message_descriptor *descriptor, voi
     }
 }
 
+/* What was left out is told beside the message and is no part of it: of null and of a wrong value the second parsing
+ * finds only the null that the first one wrote. Encoded before, so its bounds were checked. */
+static void drop_ignored(const struct message_descriptor *descriptor, void *message) {
+    for (const struct field *field = descriptor->fields; field->kind != FIELD_END; field++) {
+        if (field->kind != FIELD_STRINGS || (field->flags & CALLER) == 0) continue;
+        for (size_t i = 0; i < field_count(field, message); i++)
+            free(field_strings(field, message)[i]);
+        free(field_strings(field, message));
+        field_put_pointer(field, message, NULL);
+        field_put_count(field, message, 0);
+    }
+}
+
 static void check_accepted(const struct message_descriptor *descriptor, void *message) {
     _cleanup_strbuf_ struct strbuf out = STRBUF_INIT;
     fill_callers_fields(descriptor, message);
@@ -55,6 +68,8 @@ static void check_accepted(const struct message_descriptor *descriptor, void *me
     struct field_errors errors;
     require(message_from_json(descriptor, again, second, &errors) == 0);
     fill_callers_fields(descriptor, second);
+    drop_ignored(descriptor, message);
+    drop_ignored(descriptor, second);
     require(message_equal(descriptor, message, second));
     message_release(descriptor, second);
     free(second);

@@ -82,7 +82,7 @@ static int setup(void **state) {
     snprintf(user, sizeof user, "%s", fixture_make_user(db, "a@b.c"));
     snprintf(admin, sizeof admin, "%s", fixture_make_admin(db, "admin@b.c"));
     for (int i = 1; i <= INSTANCES; i++) {
-        char name[8];
+        char name[16];
         snprintf(name, sizeof name, "%d", i);
         snprintf(instances[i], sizeof instances[i], "%s", fixture_make_instance(db, user, name));
     }
