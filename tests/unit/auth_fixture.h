@@ -15,18 +15,18 @@
 #define DAYS_7  "604800000"
 
 /* Empties every table that auth writes. */
-void fixture_clear(struct db *db);
+void fixture_clear(struct db *connection);
 /* A user on trial with the password hash "hash"; answers the id. */
-const char *fixture_make_user(struct db *db, const char *email);
-const char *fixture_make_admin(struct db *db, const char *email);
+const char *fixture_make_user(struct db *connection, const char *email);
+const char *fixture_make_admin(struct db *connection, const char *email);
 /* Signs in from an address with this refresh token; answers the session, or NULL. */
-const char *fixture_open_session(struct db *db, const char *user, const char *letter, const char *address);
+const char *fixture_open_session(struct db *connection, const char *user, const char *letter, const char *address);
 /* The outcome of bore.session_refresh, or NULL. */
-const char *fixture_refresh(struct db *db, const char *old_letter, const char *new_letter);
+const char *fixture_refresh(struct db *connection, const char *old_letter, const char *new_letter);
 /* Begins to sign in, with 10 attempts for an account and 50 for an address; answers retry_after. */
-long long fixture_begin_login(struct db *db, const char *email, const char *address);
+long long fixture_begin_login(struct db *connection, const char *email, const char *address);
 /* Lets the throttle's windows end. */
-void fixture_expire_windows(struct db *db);
-bool fixture_is_revoked(struct db *db, const char *session);
+void fixture_expire_windows(struct db *connection);
+bool fixture_is_revoked(struct db *connection, const char *session);
 
 #endif

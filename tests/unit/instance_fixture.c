@@ -3,19 +3,21 @@
 
 #include "tests/unit/sql_client.h"
 
-void fixture_clear_all(struct db *db) {
-    sql_run(db, "TRUNCATE bore.users, bore.sessions, bore.refresh_tokens, bore.revoked_sessions, bore.login_throttle, "
-                "bore.audit, bore.idempotency, bore.events, bore.servers, bore.instances, bore.health_metrics, "
-                "bore.alert_history CASCADE");
+void fixture_clear_all(struct db *connection) {
+    sql_run(connection,
+        "TRUNCATE bore.users, bore.sessions, bore.refresh_tokens, bore.revoked_sessions, bore.login_throttle, "
+        "bore.audit, bore.idempotency, bore.events, bore.servers, bore.instances, bore.health_metrics, "
+        "bore.alert_history CASCADE");
 }
 
-const char *fixture_make_instance(struct db *db, const char *user, const char *name) {
-    return sql_ask(db, "SELECT (instance).id FROM bore.instance_create($1, $2, 3000, NULL, NULL, NULL)", user, name);
+const char *fixture_make_instance(struct db *connection, const char *user, const char *name) {
+    return sql_ask(
+        connection, "SELECT (instance).id FROM bore.instance_create($1, $2, 3000, NULL, NULL, NULL)", user, name);
 }
 
-void fixture_set_history(struct db *db, const char *instance, const char *history) {
-    sql_ask(db, "DELETE FROM bore.status_history WHERE instance_id = $1", instance);
-    sql_ask(db,
+void fixture_set_history(struct db *connection, const char *instance, const char *history) {
+    sql_ask(connection, "DELETE FROM bore.status_history WHERE instance_id = $1", instance);
+    sql_ask(connection,
         "INSERT INTO bore.status_history (instance_id, status, reason, at) "
         "SELECT $1, split_part(entry, ' ', 1), 'told', now() - split_part(entry, ' ', 2)::numeric * interval '1 "
         "minute' "

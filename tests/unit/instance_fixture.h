@@ -9,10 +9,10 @@
 #include "common/db.h"
 
 /* Empties every table that auth or registry writes. */
-void fixture_clear_all(struct db *db);
+void fixture_clear_all(struct db *connection);
 /* Registers an instance as its user would; answers the id. */
-const char *fixture_make_instance(struct db *db, const char *user, const char *name);
+const char *fixture_make_instance(struct db *connection, const char *user, const char *name);
 /* Gives the instance this history instead of its own: "inactive 60, starting 55, online 50": so many minutes ago. */
-void fixture_set_history(struct db *db, const char *instance, const char *history);
+void fixture_set_history(struct db *connection, const char *instance, const char *history);
 
 #endif

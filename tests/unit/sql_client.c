@@ -17,15 +17,28 @@
 #include "tests/unit/database.h"
 
 const char sql_end[] = "end";
+struct db *db;
 
 struct db *sql_open(void) {
     struct db_options options = test_database_options();
-    struct db *db = db_new(&options);
-    if (migrate(db) < 0) fail_msg("migrate: %s", db_error_message(db));
-    return db;
+    struct db *connection = db_new(&options);
+    if (migrate(connection) < 0) fail_msg("migrate: %s", db_error_message(connection));
+    return connection;
 }
 
-static int run(struct db *db, const char *sql, const char *const *parameters, struct db_result **ret_result) {
+int sql_setup(void **state) {
+    (void)state;
+    db = sql_open();
+    return 0;
+}
+
+int sql_teardown(void **state) {
+    (void)state;
+    db_free(db);
+    return 0;
+}
+
+static int run(struct db *connection, const char *sql, const char *const *parameters, struct db_result **ret_result) {
     char name[65];
     sha256_hex(sql, strlen(sql), name);
     name[32] = '\0'; /* PostgreSQL's names have at most 63 bytes */
@@ -34,7 +47,7 @@ static int run(struct db *db, const char *sql, const char *const *parameters, st
     db_params_init(&params);
     for (; *parameters != sql_end; parameters++)
         db_params_add_text(&params, *parameters);
-    int error = db_run(db, &statement, &params, ret_result);
+    int error = db_run(connection, &statement, &params, ret_result);
     db_params_release(&params);
     return error;
 }
@@ -43,11 +56,11 @@ static const char *first(const struct db_result *result) {
     return db_result_rows(result) > 0 ? db_result_text(result, 0, 0) : NULL;
 }
 
-const char *sql_ask_parameters(struct db *db, const char *sql, const char *const *parameters) {
+const char *sql_ask_parameters(struct db *connection, const char *sql, const char *const *parameters) {
     static char buffers[256][SQL_TEXT_MAX];
     static size_t next;
     _cleanup_db_result_ struct db_result *result = NULL;
-    if (run(db, sql, parameters, &result) < 0) fail_msg("%s: %s", sql, db_error_message(db));
+    if (run(connection, sql, parameters, &result) < 0) fail_msg("%s: %s", sql, db_error_message(connection));
     const char *text = first(result);
     if (!text) return NULL;
     char *buffer = buffers[next++ % ARRAY_SIZE(buffers)];
@@ -55,11 +68,11 @@ const char *sql_ask_parameters(struct db *db, const char *sql, const char *const
     return buffer;
 }
 
-const char *sql_refusal_parameters(struct db *db, const char *sql, const char *const *parameters) {
+const char *sql_refusal_parameters(struct db *connection, const char *sql, const char *const *parameters) {
     _cleanup_db_result_ struct db_result *result = NULL;
-    int error = run(db, sql, parameters, &result);
-    if (error == -EPERM) return db_refusal(db);
-    if (error) fail_msg("%s: %s", sql, db_error_message(db));
+    int error = run(connection, sql, parameters, &result);
+    if (error == -EPERM) return db_refusal(connection);
+    if (error) fail_msg("%s: %s", sql, db_error_message(connection));
     return "";
 }
 
@@ -67,8 +80,8 @@ long long sql_to_number(const char *text) {
     return text ? atoll(text) : -1;
 }
 
-void sql_run(struct db *db, const char *sql) {
-    if (db_run_script(db, sql) < 0) fail_msg("%s: %s", sql, db_error_message(db));
+void sql_run(struct db *connection, const char *sql) {
+    if (db_run_script(connection, sql) < 0) fail_msg("%s: %s", sql, db_error_message(connection));
 }
 
 /* --- races -------------------------------------------------------------------------------------------------------- */

@@ -18,7 +18,6 @@
 #include "tests/unit/instance_fixture.h"
 #include "tests/unit/sql_client.h"
 
-static struct db *db;
 static char user[40], admin[40], instance[40], other[40];
 static double now;
 
@@ -30,17 +29,10 @@ static void set_clock(double seconds) {
 }
 
 static int setup_group(void **state) {
-    (void)state;
-    db = sql_open();
+    sql_setup(state);
     sql_run(db,
         "CREATE OR REPLACE FUNCTION bore.clock() RETURNS timestamptz LANGUAGE sql VOLATILE AS $$"
         "SELECT to_timestamp(coalesce(current_setting('test.clock', true), '1800000000')::double precision) $$");
-    return 0;
-}
-
-static int teardown_group(void **state) {
-    (void)state;
-    db_free(db);
     return 0;
 }
 
@@ -294,5 +286,5 @@ int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = { TEST(test_delays), TEST(test_claims), TEST(test_claim_tells),
         TEST(test_retries), TEST(test_patience), TEST(test_rest), TEST(test_order), TEST(test_race), TEST(test_sweep),
         TEST(test_admin_list) };
-    return cmocka_run_group_tests(tests, setup_group, teardown_group);
+    return cmocka_run_group_tests(tests, setup_group, sql_teardown);
 }

@@ -28,7 +28,6 @@ enum { INSTANCES = 14 };
 #define STEP(channels) \
     "SELECT alerts FROM bore.alerter_step('3 seconds', '300 seconds', 5, '600 seconds', '" channels "', 20)"
 
-static struct db *db;
 static char user[40], admin[40];
 static char instances[INSTANCES + 1][40]; /* from 1 */
 static double begun, now;
@@ -36,8 +35,7 @@ static double begun, now;
 /* --- the world ---------------------------------------------------------------------------------------------------- */
 
 static int setup_group(void **state) {
-    (void)state;
-    db = sql_open();
+    sql_setup(state);
     sql_run(db,
         "CREATE OR REPLACE FUNCTION bore.clock() RETURNS timestamptz LANGUAGE sql VOLATILE AS $$"
         "SELECT to_timestamp(current_setting('test.clock')::double precision) $$;"
@@ -52,12 +50,6 @@ static int setup_group(void **state) {
         "'status', new_status, 'previous_status', own.status, 'reason', 'it was so', 'actor', actor, 'server_id', "
         "server), "
         "bore.clock())::bore.new_event]); END $$;");
-    return 0;
-}
-
-static int teardown_group(void **state) {
-    (void)state;
-    db_free(db);
     return 0;
 }
 
@@ -425,5 +417,5 @@ int main(int argc, char **argv) {
         TEST(test_one_at_a_time),
         TEST(test_words),
     };
-    return cmocka_run_group_tests(tests, setup_group, teardown_group);
+    return cmocka_run_group_tests(tests, setup_group, sql_teardown);
 }

@@ -30,7 +30,6 @@ static const char secret[] = "0c6f7f3f1b0a4d0fb6f1e6b9a3f2d4c8";
 static char folder[64], url[100], log_path[100];
 static pid_t bus_pid, auth_pid;
 static struct bus_client *bus;
-static struct db *db;
 
 /* --- processes ---------------------------------------------------------------------------------------------------- */
 
@@ -91,7 +90,7 @@ static int setup_group(void **state) {
     bus = bus_client_new(url, "");
     assert_non_null(bus);
     wait_until_ready();
-    db = sql_open();
+    sql_setup(state);
     return 0;
 }
 
@@ -99,7 +98,7 @@ static int teardown_group(void **state) {
     (void)state;
     char command[240];
     bus_client_free(bus);
-    db_free(db);
+    sql_teardown(state);
     int auth_status = stop(auth_pid), bus_status = stop(bus_pid);
     bool failed = auth_status || bus_status;
     snprintf(command, sizeof command, "%s%s; rm -rf %s", failed ? "cat " : "true ", failed ? log_path : "", folder);

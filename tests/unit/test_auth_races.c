@@ -21,20 +21,6 @@
 
 enum { RACERS = 12, ROUNDS = 30 };
 
-static struct db *db;
-
-static int setup_group(void **state) {
-    (void)state;
-    db = sql_open();
-    return 0;
-}
-
-static int teardown_group(void **state) {
-    (void)state;
-    db_free(db);
-    return 0;
-}
-
 static int setup(void **state) {
     (void)state;
     fixture_clear(db);
@@ -302,5 +288,5 @@ int main(int argc, char **argv) {
         TEST(test_revocations_while_sessions_end),
         TEST(test_one_sweeper),
     };
-    return cmocka_run_group_tests(tests, setup_group, teardown_group);
+    return cmocka_run_group_tests(tests, sql_setup, sql_teardown);
 }

@@ -19,20 +19,6 @@
 #include "tests/unit/database.h"
 #include "tests/unit/sql_client.h"
 
-static struct db *db;
-
-static int setup_group(void **state) {
-    (void)state;
-    db = sql_open();
-    return 0;
-}
-
-static int teardown_group(void **state) {
-    (void)state;
-    db_free(db);
-    return 0;
-}
-
 static int setup(void **state) {
     (void)state;
     fixture_clear(db);
@@ -291,5 +277,5 @@ int main(int argc, char **argv) {
         TEST(test_revocation_outlives_tokens),
         TEST(test_sweep),
     };
-    return cmocka_run_group_tests(tests, setup_group, teardown_group);
+    return cmocka_run_group_tests(tests, sql_setup, sql_teardown);
 }

@@ -16,19 +16,10 @@
 #include "tests/unit/database.h"
 #include "tests/unit/sql_client.h"
 
-static struct db *db;
-
 static int setup(void **state) {
-    (void)state;
-    db = sql_open();
+    sql_setup(state);
     sql_run(db, "TRUNCATE bore.events; TRUNCATE bore.metrics_events; "
                 "UPDATE bore.metrics_state SET writer = '', state = DEFAULT, event_id = 0;");
-    return 0;
-}
-
-static int teardown(void **state) {
-    (void)state;
-    db_free(db);
     return 0;
 }
 
@@ -163,11 +154,11 @@ int main(int argc, char **argv) {
     (void)argc;
     test_database_require(argv);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_one_is_active, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_a_new_connection, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_events, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_events_cost, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_store, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_one_is_active, setup, sql_teardown),
+        cmocka_unit_test_setup_teardown(test_a_new_connection, setup, sql_teardown),
+        cmocka_unit_test_setup_teardown(test_events, setup, sql_teardown),
+        cmocka_unit_test_setup_teardown(test_events_cost, setup, sql_teardown),
+        cmocka_unit_test_setup_teardown(test_store, setup, sql_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

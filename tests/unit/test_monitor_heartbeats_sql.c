@@ -17,20 +17,7 @@
 #include "tests/unit/instance_fixture.h"
 #include "tests/unit/sql_client.h"
 
-static struct db *db;
 static const char *user, *instance;
-
-static int setup_group(void **state) {
-    (void)state;
-    db = sql_open();
-    return 0;
-}
-
-static int teardown_group(void **state) {
-    (void)state;
-    db_free(db);
-    return 0;
-}
 
 /* The phase of an instance, as bore-servers' reports would have left it. */
 static void set_phase(const char *id, const char *phase) {
@@ -258,5 +245,5 @@ int main(int argc, char **argv) {
         cmocka_unit_test_setup(test_ring, setup),
         cmocka_unit_test_setup(test_races, setup),
     };
-    return cmocka_run_group_tests(tests, setup_group, teardown_group);
+    return cmocka_run_group_tests(tests, sql_setup, sql_teardown);
 }

@@ -30,7 +30,6 @@ enum { MONITORS = 2 };
 static char folder[64], url[100], log_path[100];
 static pid_t bus_pid, monitor_pids[MONITORS];
 static struct bus_client *bus;
-static struct db *db;
 static char user[64], instance[64];
 
 static pid_t start(const char *program, const char *number) {
@@ -97,7 +96,7 @@ static int setup_group(void **state) {
     bus = bus_client_new(url, "");
     assert_non_null(bus);
     wait_for_workers(MONITORS);
-    db = sql_open();
+    sql_setup(state);
     fixture_clear_all(db);
     snprintf(user, sizeof user, "%s", fixture_make_user(db, "a@example.org"));
     snprintf(instance, sizeof instance, "%s", fixture_make_instance(db, user, "one"));
@@ -107,7 +106,7 @@ static int setup_group(void **state) {
 static int teardown_group(void **state) {
     (void)state;
     bus_client_free(bus);
-    db_free(db);
+    sql_teardown(state);
     bool failed = false;
     for (size_t i = 0; i < MONITORS; i++)
         if (stop(monitor_pids[i])) failed = true;

@@ -19,7 +19,6 @@
 #include "tests/unit/instance_fixture.h"
 #include "tests/unit/sql_client.h"
 
-static struct db *db;
 static char user[64], instance[64];
 
 static void set_clock(const char *offset) {
@@ -29,18 +28,6 @@ static void set_clock(const char *offset) {
         "clock_timestamp() + interval '%s'",
         offset);
     sql_run(db, sql);
-}
-
-static int setup_group(void **state) {
-    (void)state;
-    db = sql_open();
-    return 0;
-}
-
-static int teardown_group(void **state) {
-    (void)state;
-    db_free(db);
-    return 0;
 }
 
 static int setup(void **state) {
@@ -388,5 +375,5 @@ int main(int argc, char **argv) {
         cmocka_unit_test_setup(test_bounds, setup),
         cmocka_unit_test_setup(test_one_wins, setup),
     };
-    return cmocka_run_group_tests(tests, setup_group, teardown_group);
+    return cmocka_run_group_tests(tests, sql_setup, sql_teardown);
 }

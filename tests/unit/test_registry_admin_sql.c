@@ -20,20 +20,7 @@
 #include "tests/unit/instance_fixture.h"
 #include "tests/unit/sql_client.h"
 
-static struct db *db;
 static const char *admin, *user;
-
-static int setup_group(void **state) {
-    (void)state;
-    db = sql_open();
-    return 0;
-}
-
-static int teardown_group(void **state) {
-    (void)state;
-    db_free(db);
-    return 0;
-}
 
 static int setup(void **state) {
     (void)state;
@@ -264,5 +251,5 @@ int main(int argc, char **argv) {
         TEST(test_sweep_keeps_the_head),
         TEST(test_sweep_once),
     };
-    return cmocka_run_group_tests(tests, setup_group, teardown_group);
+    return cmocka_run_group_tests(tests, sql_setup, sql_teardown);
 }

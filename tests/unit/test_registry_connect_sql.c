@@ -19,20 +19,7 @@
 #include "tests/unit/instance_fixture.h"
 #include "tests/unit/sql_client.h"
 
-static struct db *db;
 static const char *user;
-
-static int setup_group(void **state) {
-    (void)state;
-    db = sql_open();
-    return 0;
-}
-
-static int teardown_group(void **state) {
-    (void)state;
-    db_free(db);
-    return 0;
-}
 
 static int setup(void **state) {
     (void)state;
@@ -441,5 +428,5 @@ int main(int argc, char **argv) {
         TEST(test_disconnect),
         TEST(test_connection),
     };
-    return cmocka_run_group_tests(tests, setup_group, teardown_group);
+    return cmocka_run_group_tests(tests, sql_setup, sql_teardown);
 }

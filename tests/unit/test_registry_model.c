@@ -25,7 +25,6 @@
 
 enum { TICK_MS = 50, BATCH_MAX = 256, DOUBTS_MS = 1000 };
 
-static struct db *db;
 static size_t world_count;
 static struct world *worlds;
 static char (*instances)[40]; /* ids, parallel to worlds */
@@ -35,17 +34,10 @@ static size_t checks;
 /* --- the database ------------------------------------------------------------------------------------------------- */
 
 static int setup_group(void **state) {
-    (void)state;
-    db = sql_open();
+    sql_setup(state);
     sql_run(db, "CREATE OR REPLACE FUNCTION bore.clock() RETURNS timestamptz LANGUAGE sql VOLATILE AS $$"
                 " SELECT timestamptz '2030-01-01' + current_setting('test.clock')::bigint * interval '1 ms' $$;"
                 "SET test.clock = 0");
-    return 0;
-}
-
-static int teardown_group(void **state) {
-    (void)state;
-    db_free(db);
     return 0;
 }
 
@@ -373,5 +365,5 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_usage),
         cmocka_unit_test(test_plain),
     };
-    return cmocka_run_group_tests(tests, setup_group, teardown_group);
+    return cmocka_run_group_tests(tests, setup_group, sql_teardown);
 }

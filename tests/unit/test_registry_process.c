@@ -30,7 +30,6 @@
 static char folder[64], url[100], log_path[100];
 static pid_t bus_pid, registry_pids[2];
 static struct bus_client *bus;
-static struct db *db;
 static char user[40], admin[40];
 
 /* --- processes ---------------------------------------------------------------------------------------------------- */
@@ -106,7 +105,7 @@ static int setup_group(void **state) {
     bus = bus_client_new(url, "");
     assert_non_null(bus);
     wait_for_workers(2);
-    db = sql_open();
+    sql_setup(state);
     return 0;
 }
 
@@ -114,7 +113,7 @@ static int teardown_group(void **state) {
     (void)state;
     char command[240];
     bus_client_free(bus);
-    db_free(db);
+    sql_teardown(state);
     bool failed = false;
     for (size_t i = 0; i < ARRAY_SIZE(registry_pids); i++)
         if (stop(registry_pids[i])) failed = true;

@@ -20,18 +20,9 @@
 #include "tests/unit/sql_client.h"
 #include "tests/unit/tunnel_script.h"
 
-static struct db *db;
-
 static int setup_group(void **state) {
-    (void)state;
-    db = sql_open();
+    sql_setup(state);
     tunnel_clock_install(db);
-    return 0;
-}
-
-static int teardown_group(void **state) {
-    (void)state;
-    db_free(db);
     return 0;
 }
 
@@ -484,5 +475,5 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_bytes),
         cmocka_unit_test(test_usage_of_one_batch),
     };
-    return cmocka_run_group_tests(tests, setup_group, teardown_group);
+    return cmocka_run_group_tests(tests, setup_group, sql_teardown);
 }

@@ -17,20 +17,6 @@
 #include "tests/unit/instance_fixture.h"
 #include "tests/unit/sql_client.h"
 
-static struct db *db;
-
-static int setup_group(void **state) {
-    (void)state;
-    db = sql_open();
-    return 0;
-}
-
-static int teardown_group(void **state) {
-    (void)state;
-    db_free(db);
-    return 0;
-}
-
 /* Texts as SQL reads them; NULL is NULL. The last activity is in seconds before now. */
 struct evidence {
     const char *phase, *heartbeat_session, *silent, *has_code_server, *vscode_responsive, *activity;
@@ -169,5 +155,5 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_settle),
         cmocka_unit_test(test_time_goes_forward),
     };
-    return cmocka_run_group_tests(tests, setup_group, teardown_group);
+    return cmocka_run_group_tests(tests, sql_setup, sql_teardown);
 }

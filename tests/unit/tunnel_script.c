@@ -36,16 +36,16 @@ static struct {
     bool in_batch;
 } play;
 
-void tunnel_clock_install(struct db *db) {
-    sql_run(db, "CREATE OR REPLACE FUNCTION bore.clock() RETURNS timestamptz LANGUAGE sql VOLATILE AS $$"
-                " SELECT timestamptz '2030-01-01' + current_setting('test.clock')::bigint * interval '1 ms' $$;"
-                "SET test.clock = 0");
+void tunnel_clock_install(struct db *connection) {
+    sql_run(connection, "CREATE OR REPLACE FUNCTION bore.clock() RETURNS timestamptz LANGUAGE sql VOLATILE AS $$"
+                        " SELECT timestamptz '2030-01-01' + current_setting('test.clock')::bigint * interval '1 ms' $$;"
+                        "SET test.clock = 0");
 }
 
-void tunnel_clock_set(struct db *db, long long milliseconds) {
+void tunnel_clock_set(struct db *connection, long long milliseconds) {
     char text[32];
     snprintf(text, sizeof text, "%lld", milliseconds);
-    sql_ask(db, "SELECT set_config('test.clock', $1, false)", text);
+    sql_ask(connection, "SELECT set_config('test.clock', $1, false)", text);
 }
 
 static void pass(long long milliseconds) {
@@ -159,13 +159,13 @@ static void play_word(const char *word) {
     }
 }
 
-const char *tunnel_script_play(struct db *db, const char *script) {
+const char *tunnel_script_play(struct db *connection, const char *script) {
     long long now = play.now;
     memset(&play, 0, sizeof play);
-    play.db = db;
+    play.db = connection;
     play.now = now;
     pass(100000); /* what was before is long ago */
-    play.instance = sql_ask(db,
+    play.instance = sql_ask(connection,
         "WITH account AS (INSERT INTO bore.users (id, email, name, password_hash, plan) "
         "SELECT id, id || '@example.org', 'Test', 'x', 'pro' FROM (SELECT bore.new_id('both') AS id) AS fresh "
         "RETURNING id), made AS (INSERT INTO bore.instances (id, user_id, name, local_port, created_at, phase_since, "
@@ -179,7 +179,7 @@ const char *tunnel_script_play(struct db *db, const char *script) {
         play_word(word);
         pass(STEP_MS);
     }
-    return sql_ask(db,
+    return sql_ask(connection,
         "SELECT concat_ws(' ', status, CASE WHEN phase = 'connected' THEN remote_port END) FROM bore.instances "
         "WHERE id = $1",
         play.instance);
@@ -193,7 +193,8 @@ const char *tunnel_script_token(int n) {
     return play.tokens[n - 1];
 }
 
-const char *tunnel_script_history(struct db *db) {
-    return sql_ask(db, "SELECT string_agg(status, ' ' ORDER BY at, id) FROM bore.status_history WHERE instance_id = $1",
+const char *tunnel_script_history(struct db *connection) {
+    return sql_ask(connection,
+        "SELECT string_agg(status, ' ' ORDER BY at, id) FROM bore.status_history WHERE instance_id = $1",
         play.instance);
 }

@@ -15,15 +15,15 @@
 #include "common/db.h"
 
 /* Makes bore.clock() follow this connection's setting test.clock, in milliseconds; from then on the time is fixed. */
-void tunnel_clock_install(struct db *db);
-void tunnel_clock_set(struct db *db, long long milliseconds);
+void tunnel_clock_install(struct db *connection);
+void tunnel_clock_set(struct db *connection, long long milliseconds);
 
 /* Plays a script on a new instance of a new user on the plan pro. Answers "status", or "status port" while a tunnel is
  * open. The text is sql_client's. What must not happen ends the test. */
-const char *tunnel_script_play(struct db *db, const char *script);
+const char *tunnel_script_play(struct db *connection, const char *script);
 /* The instance of the last script, and its statuses in order: "inactive starting active". */
 const char *tunnel_script_instance(void);
-const char *tunnel_script_history(struct db *db);
+const char *tunnel_script_history(struct db *connection);
 /* The n-th token that the last script got, from 1. */
 const char *tunnel_script_token(int n);
 
