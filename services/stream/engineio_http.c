@@ -8,13 +8,11 @@
  */
 #include "services/stream/engineio_http.h"
 
-#include <errno.h>
-#include <ev.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #include "common/memory.h"
+#include "services/stream/client_watch.h"
 
 enum {
     POLL_ANSWER_MAX = 128 * 1024,
@@ -33,7 +31,7 @@ struct engineio_poll {
     struct engineio_session *session; /* NULL: it has ended, `last` says how */
     struct server *server;
     struct lws *wsi;
-    ev_io incoming;
+    struct client_watch watch;
     struct answer_context context;
     struct strbuf last; /* the answer, once the session has ended */
 };
@@ -102,7 +100,7 @@ static int on_poll_writeable(void *owner) {
 static void on_poll_closed(void *owner) {
     struct engineio_poll *self = owner;
     struct engineio_session *session = self->session;
-    ev_io_stop(self->server->loop, &self->incoming);
+    client_watch_stop(&self->watch, self->server->loop);
     if (session) { /* not answered: the client is gone */
         session->poll = NULL;
         engineio_end(session, "transport_closed", "1");
@@ -134,17 +132,6 @@ void engineio_poll_finish(struct engineio_poll *self, const char *last_packet) {
     lws_callback_on_writable(self->wsi);
 }
 
-/* libwebsockets does not read while an answer is due: that the client is gone is seen here. */
-static void on_incoming(struct ev_loop *loop, ev_io *watcher, int events) {
-    struct engineio_poll *self = watcher->data;
-    char ignored[512];
-    ssize_t size = recv(watcher->fd, ignored, sizeof ignored, MSG_DONTWAIT);
-    (void)events;
-    if (size > 0 || (size < 0 && (errno == EAGAIN || errno == EINTR))) return;
-    ev_io_stop(loop, watcher);
-    lws_set_timeout(self->wsi, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_SYNC);
-}
-
 static int begin_poll(struct engineio_session *session, struct lws *wsi, const struct http_request *request,
     struct connection *connection) {
     struct server *server = session->server;
@@ -160,9 +147,7 @@ static int begin_poll(struct engineio_session *session, struct lws *wsi, const s
     context_init(&self->context, request);
     session->poll = self;
     *connection = (struct connection){ &poll_handler, self };
-    ev_io_init(&self->incoming, on_incoming, lws_get_socket_fd(wsi), EV_READ);
-    self->incoming.data = self;
-    ev_io_start(server->loop, &self->incoming);
+    client_watch_start(&self->watch, server->loop, wsi);
     lws_set_timeout(wsi, NO_PENDING_TIMEOUT, 0);
     lws_http_headers_detach(wsi);
     if (!outgoing_queue_empty(&session->subscriber.queue) || session->state == ENGINEIO_PROBED)

@@ -5,23 +5,18 @@
  * written), CLOSED (no socket; freed when admission's job is back). A resumed stream first says `connected` with the
  * cursor it continues from, then what was missed, then what happens: a client that breaks off anywhere asks again from
  * the right place.
- *
- * libwebsockets 4.1 does not read from a connection while it answers, not even its end, which then keeps the loop
- * awake without a pause. So this reads what comes, next to it.
  */
 #include "services/stream/sse_stream.h"
 
-#include <errno.h>
-#include <ev.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #include "common/clock.h"
 #include "common/crypto.h"
 #include "common/log.h"
 #include "common/memory.h"
+#include "services/stream/client_watch.h"
 #include "services/stream/resume.h"
 #include "services/stream/sse.h"
 
@@ -33,7 +28,7 @@ struct sse_stream {
     struct subscriber subscriber; /* first */
     struct server *server;
     struct lws *wsi; /* NULL: closed */
-    ev_io incoming;
+    struct client_watch watch;
     struct tally_entry *address;
     enum state state;
     bool is_counted; /* among the open ones */
@@ -130,25 +125,6 @@ static void end(struct subscriber *subscriber, const char *reason) {
     kill_soon(self);
 }
 
-/* ---- the client's end ---- */
-
-/* Whatever a client says after its request has no meaning; that it is gone has. */
-static void on_incoming(struct ev_loop *loop, ev_io *watcher, int events) {
-    struct sse_stream *self = watcher->data;
-    char ignored[512];
-    ssize_t size = recv(watcher->fd, ignored, sizeof ignored, MSG_DONTWAIT);
-    (void)events;
-    if (size > 0 || (size < 0 && (errno == EAGAIN || errno == EINTR))) return;
-    ev_io_stop(loop, watcher);
-    lws_set_timeout(self->wsi, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_SYNC);
-}
-
-static void watch_client(struct sse_stream *self) {
-    ev_io_init(&self->incoming, on_incoming, lws_get_socket_fd(self->wsi), EV_READ);
-    self->incoming.data = self;
-    ev_io_start(self->server->loop, &self->incoming);
-}
-
 /* ---- opening ---- */
 
 static void queue_text(struct sse_stream *self, const struct strbuf *text) {
@@ -235,7 +211,7 @@ static void on_closed(void *owner) {
     hub_remove(server->hub, &self->subscriber);
     if (self->is_counted) count(self, false);
     tally_drop(server->addresses, self->address);
-    ev_io_stop(server->loop, &self->incoming);
+    client_watch_stop(&self->watch, server->loop);
     self->wsi = NULL;
     if (!self->job_is_out) free(self);
 }
@@ -255,7 +231,7 @@ static struct sse_stream *stream_new(
     memcpy(self->request_id, request->request_id, sizeof self->request_id);
     memcpy(self->origin, request->origin, origin_size);
     server_bound_socket(wsi);
-    watch_client(self);
+    client_watch_start(&self->watch, server->loop, wsi);
     return self;
 }
 
