@@ -7,20 +7,12 @@ import path from 'node:path'
 import { promisify } from 'node:util'
 import { Api } from '../system/support/api.js'
 import { System, freePort, percentile, root, waitFor } from '../system/support/system.js'
+import { finish, judge, line } from './report.js'
 
 const run = promisify(execFile)
 const seconds = Number(process.env.SECONDS ?? 8)
 const build = path.resolve(root, process.env.BORE_BUILD ?? 'build')
 const scratch = fs.mkdtempSync(path.join(os.tmpdir(), 'bore-bench.'))
-let passed = 0
-let failed = 0
-
-const line = (what, text) => console.log(`${what.padEnd(46)} ${text}`)
-function judge(what, holds, text) {
-  if (holds) passed++
-  else failed++
-  line(`${holds ? 'ok  ' : 'FAIL'} ${what}`, text)
-}
 
 /** Writes requests as load.lua and storm read them; the file's name. */
 function requestFile(requests) {
@@ -203,5 +195,4 @@ try {
   await system.stop()
   fs.rmSync(scratch, { recursive: true, force: true })
 }
-console.log(`${passed} passed, ${failed} failed`)
-process.exit(failed ? 1 : 0)
+finish()

@@ -7,19 +7,12 @@ import os from 'node:os'
 import path from 'node:path'
 import readline from 'node:readline'
 import { System, root, waitFor } from '../system/support/system.js'
+import { finish, judge } from './report.js'
 
 const build = path.resolve(root, process.env.BORE_BUILD ?? 'build')
 const scratch = fs.mkdtempSync(path.join(os.tmpdir(), 'bore-streams.'))
 const STREAMS = Number(process.env.STREAMS ?? 10000)
 const USERS = Number(process.env.USERS ?? 1000)
-let failed = 0
-let passed = 0
-
-function judge(what, holds, text) {
-  if (holds) passed++
-  else failed++
-  console.log(`${holds ? 'ok  ' : 'FAIL'} ${what.padEnd(50)} ${text}`)
-}
 
 function file(lines) {
   const name = path.join(scratch, Math.random().toString(36).slice(2))
@@ -218,5 +211,4 @@ try {
   await system.stop()
   fs.rmSync(scratch, { recursive: true, force: true })
 }
-console.log(`${passed} passed, ${failed} failed`)
-process.exit(failed ? 1 : 0)
+finish()
