@@ -34,7 +34,7 @@ FUZZ_SOURCES := $(sort $(wildcard tests/fuzz/fuzz_*.c))
 MIGRATIONS := $(sort $(wildcard sql/[0-9]*.sql))
 WEB := services/gateway/web
 WEB_SOURCES := $(sort $(wildcard $(WEB)/*.html $(WEB)/package-lock.json $(WEB)/app $(WEB)/app/* $(WEB)/assets $(WEB)/assets/*))
-SOURCE_FOLDERS := common proto proto/tools services/* tests/unit tests/bench tests/fuzz
+SOURCE_FOLDERS := common proto proto/tools services/* tests/unit tests/bench tests/bench/* tests/fuzz
 ALL_SOURCES := $(sort $(wildcard $(addsuffix /*.c,$(SOURCE_FOLDERS))))
 ALL_HEADERS := $(sort $(wildcard $(addsuffix /*.h,$(SOURCE_FOLDERS))))
 
@@ -173,12 +173,15 @@ $(foreach test,$(notdir $(UNIT_TESTS)),$(eval $(call unit_test_rule,$(test))))
 
 unit-tests: $(UNIT_TESTS)
 
-# tests/bench/<name>.c: a measurement of one part, with the unit tests' shared sources.
+# tests/bench/<name>.c: a measurement of one part, with tests/bench/<name>/*.c and the unit tests' shared sources.
 BENCHES := $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(BENCH_SOURCES))
-$(BUILD)/bench/%: $(BUILD)/obj/tests/bench/%.o $(BUILD)/lib/libunit_support.a $(LIBRARIES)
-	@mkdir -p $(@D)
-	$(call announce,link)
-	$(LINK) -o $@ $^ $(PACKAGE_LIBS)
+define bench_rule
+$(BUILD)/bench/$(1): $(BUILD)/obj/tests/bench/$(1).o $(call objects,$(sort $(wildcard tests/bench/$(1)/*.c))) $(BUILD)/lib/libunit_support.a $(LIBRARIES)
+	@mkdir -p $$(@D)
+	$$(call announce,link)
+	$$(LINK) -o $$@ $$^ $(PACKAGE_LIBS)
+endef
+$(foreach bench,$(notdir $(BENCHES)),$(eval $(call bench_rule,$(bench))))
 
 benches: $(BENCHES)
 
@@ -208,12 +211,6 @@ system: all  ## system tests alone: real processes, real PostgreSQL
 
 sanitize:  ## unit and system tests under ASan and UBSan
 	@tests/run.sh sanitize
-
-BENCHES := $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(sort $(wildcard tests/bench/*.c)))
-$(BUILD)/bench/%: $(BUILD)/obj/tests/bench/%.o $(LIBRARIES)
-	@mkdir -p $(@D)
-	$(call announce,link)
-	$(LINK) -o $@ $^ $(PACKAGE_LIBS)
 
 bench: all $(BENCHES)  ## requests/s and latencies beside the machine's own yardsticks
 	@status=0; for part in run streams; do BORE_BUILD=$(BUILD) node tests/bench/$$part.js || status=1; done; \
