@@ -22,6 +22,7 @@
 #include "services/lib/bus_client.h"
 #include "services/lib/bus_socket.h"
 #include "tests/unit/bus_worker.h"
+#include "tests/unit/process.h"
 
 enum { BODY_SIZE = 150, WINDOW_REQUESTS = 512, THREADS_MAX = 64 };
 
@@ -192,7 +193,7 @@ int main(int argc, char **argv) {
     if (argc > 1) run_ms = atoll(argv[1]) * 1000;
     char *url = bus_url_new();
     char *setting = xasprintf("BUS_URL=%s", url);
-    bus_process = bus_process_start((const char *const[]){ setting, NULL }, "/dev/stderr");
+    bus_process = process_start("bore-bus", (const char *const[]){ setting, NULL }, "/dev/stderr");
     worker =
         bus_worker_new(&(struct bus_worker_options){ .url = url, .lane = echo.lane, .instance = 1, .credits = 4096 });
     sleep_ms(500);
@@ -201,7 +202,7 @@ int main(int argc, char **argv) {
         measure_client(url, threads[i], 0);
     measure_client(url, THREADS_MAX, 5);
     bus_worker_free(worker);
-    bus_process_end(bus_process, SIGTERM);
+    process_end(bus_process, SIGTERM);
     bus_url_free(url);
     free(setting);
     return EXIT_SUCCESS;

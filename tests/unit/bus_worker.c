@@ -5,17 +5,11 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <libgen.h>
-#include <limits.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 #include <zmq.h>
@@ -244,8 +238,7 @@ bool bus_worker_was_refused(struct bus_worker *self) {
     return atomic_load(&self->refused);
 }
 
-/* --- a bus ----------------------------------------------------------------------------------------------------------
- */
+/* --- an address --------------------------------------------------------------------------------------------------- */
 
 char *bus_url_new(void) {
     char directory[] = "/tmp/bore-bus-XXXXXX";
@@ -266,29 +259,4 @@ void bus_url_free(char *url) {
     *slash = '\0';
     rmdir(path);
     free(url);
-}
-
-pid_t bus_process_start(const char *const *settings, const char *log_path) {
-    char self[PATH_MAX] = "";
-    char program[PATH_MAX + 32];
-    ssize_t size = readlink("/proc/self/exe", self, sizeof(self) - 1);
-    assert(size > 0);
-    (void)size;
-    snprintf(program, sizeof(program), "%s/bin/bore-bus", dirname(dirname(self)));
-    pid_t process = fork();
-    if (process != 0) return process;
-    prctl(PR_SET_PDEATHSIG, SIGKILL); /* it does not outlive a test that ends early */
-    int log = open(log_path, O_WRONLY | O_CREAT | O_APPEND, 0600);
-    if (log >= 0) dup2(log, STDERR_FILENO);
-    for (; *settings != NULL; settings++)
-        putenv((char *)(uintptr_t)*settings);
-    execl(program, program, (char *)NULL);
-    _exit(127);
-}
-
-int bus_process_end(pid_t process, int signal_number) {
-    int status = 0;
-    if (signal_number != 0) kill(process, signal_number);
-    waitpid(process, &status, 0);
-    return status;
 }

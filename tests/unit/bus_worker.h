@@ -1,6 +1,6 @@
 /*
  * bus_worker.h: for tests and measurements, the far end of the bus: a worker process's side of the wire, in a thread,
- * and a bus of one's own to talk to.
+ * and an address for a bus of one's own.
  *
  * The worker answers each request with its own body, after delay_ms, or as its mode says. Everything may be changed
  * while it runs. Thread rule: any thread.
@@ -11,7 +11,6 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include <sys/types.h>
 
 enum bus_worker_mode {
     WORKER_ECHO,        /* replies with the request's body */
@@ -52,11 +51,6 @@ bool bus_worker_was_refused(struct bus_worker *self);
 char *bus_url_new(void);
 void bus_url_free(char *url);
 
-/* Starts the bore-bus beside the running test program (build/bin for build/test/…) with these settings ("NAME=value",
- * NULL at the end; BUS_URL among them). Its log goes to log_path ("/dev/null" for none). */
-pid_t bus_process_start(const char *const *settings, const char *log_path);
-/* Sends the signal (0: none) and waits; returns the status of waitpid. */
-int bus_process_end(pid_t process, int signal_number);
 void sleep_ms(int64_t milliseconds);
 
 #endif

@@ -1,7 +1,5 @@
 /*
  * test_auth_process.c: the real bore-auth behind the real bore-bus and a real PostgreSQL, asked as gateway asks.
- *
- * The programs are those beside this test (../bin). Their log is printed when a test failed.
  */
 #include <pthread.h>
 #include <setjmp.h>
@@ -13,7 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -24,43 +21,18 @@
 #include "services/lib/token.h"
 #include "tests/unit/auth_fixture.h"
 #include "tests/unit/database.h"
+#include "tests/unit/process_fixture.h"
 #include "tests/unit/sql_client.h"
 
 static const char secret[] = "0c6f7f3f1b0a4d0fb6f1e6b9a3f2d4c8";
-static char folder[64], url[100], log_path[100];
-static pid_t bus_pid, auth_pid;
-static struct bus_client *bus;
+static pid_t auth;
 
 /* --- processes ---------------------------------------------------------------------------------------------------- */
-
-static pid_t start(const char *program) {
-    char self[400], path[500];
-    ssize_t size = readlink("/proc/self/exe", self, sizeof self - 1);
-    assert_true(size > 0);
-    self[size] = '\0';
-    *strrchr(self, '/') = '\0';
-    *strrchr(self, '/') = '\0';
-    snprintf(path, sizeof path, "%s/bin/%s", self, program);
-    pid_t pid = fork();
-    if (pid) return pid;
-    FILE *log = freopen(log_path, "a", stderr);
-    if (!log) _exit(126);
-    execl(path, program, (char *)NULL);
-    perror(path);
-    _exit(127);
-}
-
-static int stop(pid_t pid) {
-    int status = -1;
-    kill(pid, SIGTERM);
-    assert_int_equal(waitpid(pid, &status, 0), pid);
-    return status;
-}
 
 static int ping(void) {
     struct ping_auth request = {};
     struct ping_reply reply = { 0 };
-    int code = bus_call(bus, MSG_PING_AUTH, &request, NULL, &reply, NULL);
+    int code = bus_call(processes_bus, MSG_PING_AUTH, &request, NULL, &reply, NULL);
     message_release(&ping_reply_descriptor, &reply);
     return code;
 }
@@ -68,42 +40,21 @@ static int ping(void) {
 static void wait_until_ready(void) {
     int64_t until = clock_monotonic_ms() + 15000;
     while (ping() != 0) {
-        if (clock_monotonic_ms() > until) fail_msg("bore-auth does not answer, see %s", log_path);
+        if (clock_monotonic_ms() > until) fail_msg("bore-auth does not answer, see %s", processes_log);
         usleep(20000);
     }
 }
 
 static int setup_group(void **state) {
-    (void)state;
-    snprintf(folder, sizeof folder, "/tmp/bore-test-auth.XXXXXX");
-    assert_non_null(mkdtemp(folder));
-    snprintf(url, sizeof url, "ipc://%s/bus", folder);
-    snprintf(log_path, sizeof log_path, "%s/log", folder);
-    setenv("BUS_URL", url, 1);
     setenv("JWT_SECRET", secret, 1);
     setenv("BCRYPT_COST", "7", 1);
     setenv("LOG_LEVEL", "debug", 1);
     setenv("ADMIN_EMAIL", "admin@localhost", 1);
     setenv("ADMIN_PASSWORD", "first-admin", 1);
-    bus_pid = start("bore-bus");
-    auth_pid = start("bore-auth");
-    bus = bus_client_new(url, "");
-    assert_non_null(bus);
+    processes_setup(state);
+    auth = processes_start("bore-auth", 1);
     wait_until_ready();
-    sql_setup(state);
-    return 0;
-}
-
-static int teardown_group(void **state) {
-    (void)state;
-    char command[240];
-    bus_client_free(bus);
-    sql_teardown(state);
-    int auth_status = stop(auth_pid), bus_status = stop(bus_pid);
-    bool failed = auth_status || bus_status;
-    snprintf(command, sizeof command, "%s%s; rm -rf %s", failed ? "cat " : "true ", failed ? log_path : "", folder);
-    if (system(command)) failed = true;
-    return failed ? -1 : 0;
+    return sql_setup(state);
 }
 
 /* --- calls -------------------------------------------------------------------------------------------------------- */
@@ -114,7 +65,7 @@ static char *text(const char *literal) {
 }
 
 static int call(int method, const void *request, void *ret_reply) {
-    return bus_call(bus, method, request, NULL, ret_reply, NULL);
+    return bus_call(processes_bus, method, request, NULL, ret_reply, NULL);
 }
 
 static int sign_up(const char *email, const char *password, struct signed_in_reply *ret_reply) {
@@ -268,7 +219,7 @@ static void test_throttle(void **state) {
         .email = text("throttle@bore.com"), .password = text("test123"), .address = text("192.0.2.66")
     };
     struct error_reply error = { 0 };
-    assert_int_equal(bus_call(bus, MSG_LOGIN, &request, NULL, &reply, &error), ERR_TOO_MANY_REQUESTS);
+    assert_int_equal(bus_call(processes_bus, MSG_LOGIN, &request, NULL, &reply, &error), ERR_TOO_MANY_REQUESTS);
     assert_in_range(error.retry_after, 880, 900);
     message_release(&error_reply_descriptor, &error);
     assert_int_equal(sign_in("throttle@bore.com", "test123", "192.0.2.67", &reply), 0);
@@ -369,11 +320,11 @@ static void *storm(void *argument) {
 /* Each sign-in costs its bcrypt, and nothing else is slower for it; whoever cannot be served in time hears so. */
 static void test_storm(void **state) {
     (void)state;
-    assert_int_equal(stop(auth_pid), 0);
+    assert_int_equal(processes_end(auth, SIGTERM), 0);
     setenv("BCRYPT_COST", "11", 1);
     setenv("LOGIN_FAILURES_PER_ACCOUNT", "100000", 1);
     setenv("LOGIN_FAILURES_PER_ADDRESS", "100000", 1);
-    auth_pid = start("bore-auth");
+    auth = processes_start("bore-auth", 1);
     wait_until_ready();
     static int codes[STORM];
     pthread_t threads[STORM];
@@ -404,7 +355,7 @@ static void test_storm(void **state) {
 
 static void test_nothing_secret_in_log(void **state) {
     (void)state;
-    FILE *log = fopen(log_path, "r");
+    FILE *log = fopen(processes_log, "r");
     assert_non_null(log);
     char line[8192];
     static const char *const secrets[] = { "test123", "newer456", "first-admin", "eyJ", "$2b$", secret };
@@ -431,5 +382,5 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_storm),
         cmocka_unit_test(test_nothing_secret_in_log),
     };
-    return cmocka_run_group_tests(tests, setup_group, teardown_group);
+    return cmocka_run_group_tests(tests, setup_group, processes_teardown);
 }

@@ -25,6 +25,7 @@
 #include "services/lib/bus_client.h"
 #include "services/lib/bus_socket.h"
 #include "tests/unit/bus_worker.h"
+#include "tests/unit/process.h"
 
 static const struct method echo = { .request_id = MSG_PING_AUTH, .lane = "echo", .idempotent = false };
 
@@ -49,14 +50,14 @@ static int call(struct bus_client *client, int64_t budget_ms) {
 static pid_t start_bus(const char *url, const char *curve_directory) {
     char *url_setting = xasprintf("BUS_URL=%s", url);
     char *keys_setting = xasprintf("BUS_CURVE_DIR=%s", curve_directory);
-    pid_t process = bus_process_start((const char *const[]){ url_setting, keys_setting, NULL }, "/dev/null");
+    pid_t process = process_start("bore-bus", (const char *const[]){ url_setting, keys_setting, NULL }, "/dev/null");
     free(url_setting);
     free(keys_setting);
     return process;
 }
 
 static void expect_good_end(pid_t process) {
-    int status = bus_process_end(process, SIGTERM);
+    int status = process_end(process, SIGTERM);
     assert_true(WIFEXITED(status));
     assert_int_equal(WEXITSTATUS(status), 0);
 }

@@ -22,6 +22,7 @@
 #include "services/lib/bus_client.h"
 #include "services/lib/bus_socket.h"
 #include "tests/unit/bus_worker.h"
+#include "tests/unit/process.h"
 
 static const struct method echo = { .request_id = MSG_PING_AUTH, .lane = "echo", .idempotent = true };
 static const struct method once = { .request_id = MSG_PING_AUTH, .lane = "echo", .idempotent = false };
@@ -42,7 +43,7 @@ static int call(const struct method *method, int64_t budget_ms) {
 
 static pid_t start_bus(void) {
     char *setting = xasprintf("BUS_URL=%s", url);
-    pid_t process = bus_process_start((const char *const[]){ setting, "LOG_LEVEL=error", NULL }, "/dev/stderr");
+    pid_t process = process_start("bore-bus", (const char *const[]){ setting, "LOG_LEVEL=error", NULL }, "/dev/stderr");
     free(setting);
     return process;
 }
@@ -63,7 +64,7 @@ static int tear_down(void **state) {
         sleep_ms(100);
     bus_worker_free(worker);
     bus_client_free(client);
-    int status = bus_process_end(bus, SIGTERM);
+    int status = process_end(bus, SIGTERM);
     assert_true(WIFEXITED(status));
     assert_int_equal(WEXITSTATUS(status), 0);
     bus_url_free(url);
@@ -115,7 +116,7 @@ static struct caller join_callers(struct caller *callers, size_t count) {
  */
 
 static void kill_and_restart(int signal_number, int64_t down_ms) {
-    bus_process_end(bus, signal_number);
+    process_end(bus, signal_number);
     sleep_ms(down_ms);
     bus = start_bus();
 }
@@ -155,7 +156,7 @@ static void test_ended_under_load_loses_nothing_under_way(void **state) {
     assert_int_equal(call(&once, 2500), 0);
     start_callers(callers, 8, &echo, 2500);
     sleep_ms(300);
-    bus_process_end(bus, SIGTERM);
+    process_end(bus, SIGTERM);
     bus = start_bus();
     struct caller sum = join_callers(callers, 8);
     assert_int_equal(sum.unavailable + sum.others, 0);
@@ -182,7 +183,7 @@ static void test_sigterm_waits_for_answers(void **state) {
         pthread_join(threads[i], NULL);
         assert_int_equal(errors[i], 0);
     }
-    int status = bus_process_end(bus, 0);
+    int status = process_end(bus, 0);
     assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
     bus = start_bus();
 }
@@ -196,7 +197,7 @@ static void test_sigterm_does_not_wait_for_ever(void **state) {
     pthread_create(&thread, NULL, call_once, &error);
     sleep_ms(100);
     int64_t start_ms = clock_monotonic_ms();
-    int status = bus_process_end(bus, SIGTERM);
+    int status = process_end(bus, SIGTERM);
     assert_in_range(clock_monotonic_ms() - start_ms, 1500, 3000);
     assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
     pthread_join(thread, NULL);
@@ -219,7 +220,7 @@ static void test_frozen_and_thawed(void **state) {
 static void test_away_for_long(void **state) {
     (void)state;
     assert_int_equal(call(&echo, 2500), 0);
-    bus_process_end(bus, SIGKILL);
+    process_end(bus, SIGKILL);
     sleep_ms(3100);
     int64_t start_ms = clock_monotonic_ms();
     assert_int_equal(call(&echo, 2500), ERR_UNAVAILABLE); /* known to be away: at once */
@@ -243,7 +244,7 @@ static void test_idle_means_idle(void **state) {
 }
 
 static void expect_refusal(int exit_status, const char *const *settings) {
-    int status = bus_process_end(bus_process_start(settings, "/dev/null"), 0);
+    int status = process_end(process_start("bore-bus", settings, "/dev/null"), 0);
     assert_true(WIFEXITED(status));
     assert_int_equal(WEXITSTATUS(status), exit_status);
 }
@@ -280,11 +281,11 @@ static void test_it_makes_its_directory(void **state) {
     assert_non_null(mkdtemp(parent));
     char *made = xasprintf("%s/bus", parent);
     char *setting = xasprintf("BUS_URL=ipc://%s/bus", made);
-    pid_t process = bus_process_start((const char *const[]){ setting, NULL }, "/dev/null");
+    pid_t process = process_start("bore-bus", (const char *const[]){ setting, NULL }, "/dev/null");
     sleep_ms(500);
     assert_int_equal(stat(made, &status), 0);
     assert_int_equal(status.st_mode & 0777, 0700);
-    assert_int_equal(bus_process_end(process, SIGINT), 0);
+    assert_int_equal(process_end(process, SIGINT), 0);
     char *inside = xasprintf("ipc://%s/bus", made);
     bus_url_free(inside);
     rmdir(parent);

@@ -1,18 +1,16 @@
 /*
  * test_monitor_process.c: two real bore-monitor behind the real bore-bus and a real PostgreSQL, asked as gateway asks.
  *
- * The programs are those beside this test (../bin). Nobody answers their canaries, so covered time stands still here.
+ * Nobody answers their canaries, so covered time stands still here.
  */
 #include <pthread.h>
 #include <setjmp.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -23,97 +21,30 @@
 #include "tests/unit/auth_fixture.h"
 #include "tests/unit/database.h"
 #include "tests/unit/instance_fixture.h"
+#include "tests/unit/process_fixture.h"
 #include "tests/unit/sql_client.h"
 
-enum { MONITORS = 2 };
-
-static char folder[64], url[100], log_path[100];
-static pid_t bus_pid, monitor_pids[MONITORS];
-static struct bus_client *bus;
 static char user[64], instance[64];
-
-static pid_t start(const char *program, const char *number) {
-    char self[400], path[500];
-    ssize_t size = readlink("/proc/self/exe", self, sizeof self - 1);
-    assert_true(size > 0);
-    self[size] = '\0';
-    *strrchr(self, '/') = '\0';
-    *strrchr(self, '/') = '\0';
-    snprintf(path, sizeof path, "%s/bin/%s", self, program);
-    setenv("BORE_INSTANCE", number, 1);
-    pid_t pid = fork();
-    if (pid) return pid;
-    FILE *log = freopen(log_path, "a", stderr);
-    if (!log) _exit(126);
-    execl(path, program, (char *)NULL);
-    _exit(127);
-}
-
-static int stop(pid_t pid) {
-    int status = -1;
-    kill(pid, SIGTERM);
-    assert_int_equal(waitpid(pid, &status, 0), pid);
-    return status;
-}
-
-static int64_t workers(const char *lane) {
-    struct bus_status request = {};
-    struct bus_status_reply reply;
-    int64_t count = 0;
-    if (bus_call(bus, MSG_BUS_STATUS, &request, NULL, &reply, NULL) != 0) return 0;
-    for (size_t i = 0; i < reply.lanes_count; i++)
-        if (strcmp(reply.lanes[i].lane, lane) == 0) count = reply.lanes[i].workers;
-    message_release(&bus_status_reply_descriptor, &reply);
-    return count;
-}
-
-static void wait_for_workers(int64_t count) {
-    int64_t until = clock_monotonic_ms() + 30000;
-    while (workers("monitor") != count || workers("monitor.heartbeats") != count) {
-        if (clock_monotonic_ms() > until) fail_msg("no %d monitors, see %s", (int)count, log_path);
-        usleep(20000);
-    }
-}
 
 static bool log_says(const char *text) {
     char command[400];
-    snprintf(command, sizeof command, "grep -q '%s' %s", text, log_path);
+    snprintf(command, sizeof command, "grep -q '%s' %s", text, processes_log);
     return system(command) == 0;
 }
 
 static int setup_group(void **state) {
-    (void)state;
-    snprintf(folder, sizeof folder, "/tmp/bore-test-monitor.XXXXXX");
-    assert_non_null(mkdtemp(folder));
-    snprintf(url, sizeof url, "ipc://%s/bus", folder);
-    snprintf(log_path, sizeof log_path, "%s/log", folder);
-    setenv("BUS_URL", url, 1);
     setenv("EDGE_SECRET", "3f9c51d07be2486a9d10", 1);
     setenv("CANARY_URL", "http://127.0.0.1:9", 1); /* the port "discard": nobody listens */
-    bus_pid = start("bore-bus", "1");
-    monitor_pids[0] = start("bore-monitor", "1");
-    monitor_pids[1] = start("bore-monitor", "2");
-    bus = bus_client_new(url, "");
-    assert_non_null(bus);
-    wait_for_workers(MONITORS);
+    processes_setup(state);
+    processes_start("bore-monitor", 1);
+    processes_start("bore-monitor", 2);
+    processes_wait_for("monitor", 2);
+    processes_wait_for("monitor.heartbeats", 2);
     sql_setup(state);
     fixture_clear_all(db);
     snprintf(user, sizeof user, "%s", fixture_make_user(db, "a@example.org"));
     snprintf(instance, sizeof instance, "%s", fixture_make_instance(db, user, "one"));
     return 0;
-}
-
-static int teardown_group(void **state) {
-    (void)state;
-    bus_client_free(bus);
-    sql_teardown(state);
-    bool failed = false;
-    for (size_t i = 0; i < MONITORS; i++)
-        if (stop(monitor_pids[i])) failed = true;
-    stop(bus_pid);
-    char command[240];
-    snprintf(command, sizeof command, "%s; rm -rf %s", failed ? "cat" : "true", folder);
-    return system(command) != 0 || failed;
 }
 
 static int beat(const char *account, const char *id, struct heartbeat_reply *ret_reply) {
@@ -124,7 +55,7 @@ static int beat(const char *account, const char *id, struct heartbeat_reply *ret
         .memory_usage = 512,
         .ignored = ignored,
         .ignored_count = 1 };
-    return bus_call(bus, MSG_HEARTBEAT, &request, NULL, ret_reply, NULL);
+    return bus_call(processes_bus, MSG_HEARTBEAT, &request, NULL, ret_reply, NULL);
 }
 
 static void test_heartbeat(void **state) {
@@ -141,7 +72,7 @@ static void test_heartbeat(void **state) {
 
     struct instance_health request = { .user_id = user, .instance_id = instance };
     struct instance_health_reply health;
-    assert_int_equal(bus_call(bus, MSG_INSTANCE_HEALTH, &request, NULL, &health, NULL), 0);
+    assert_int_equal(bus_call(processes_bus, MSG_INSTANCE_HEALTH, &request, NULL, &health, NULL), 0);
     assert_int_equal(health.samples_count, 1);
     assert_true(health.has_memory_usage && health.memory_usage > 511 && health.samples[0].has_memory_usage);
     assert_false(health.has_cpu_usage);
@@ -190,11 +121,11 @@ static void test_canary(void **state) {
     sql_run(db, "UPDATE bore.coverage SET covered = 0, sender = '', sent = 0");
     struct canary request = { .sender = (char *)"x", .sent = 1000, .after_sender = (char *)"", .after_sent = 0 };
     struct canary_reply reply;
-    assert_int_equal(bus_call(bus, MSG_CANARY, &request, NULL, &reply, NULL), 0);
+    assert_int_equal(bus_call(processes_bus, MSG_CANARY, &request, NULL, &reply, NULL), 0);
     assert_true(reply.success);
     message_release(&canary_reply_descriptor, &reply);
     request = (struct canary){ .sender = (char *)"x", .sent = 2000, .after_sender = (char *)"x", .after_sent = 1000 };
-    assert_int_equal(bus_call(bus, MSG_CANARY, &request, NULL, &reply, NULL), 0);
+    assert_int_equal(bus_call(processes_bus, MSG_CANARY, &request, NULL, &reply, NULL), 0);
     assert_int_equal(reply.covered, 1000);
     message_release(&canary_reply_descriptor, &reply);
 }
@@ -212,7 +143,7 @@ static void test_canary_fails(void **state) {
     }
     assert_false(log_says("WARNING monitor-1 the rules of time"));
     char command[300];
-    snprintf(command, sizeof command, "test $(grep -c 'monitor-1 the canary does not' %s) = 1", log_path);
+    snprintf(command, sizeof command, "test $(grep -c 'monitor-1 the canary does not' %s) = 1", processes_log);
     assert_int_equal(system(command), 0);
 }
 
@@ -225,5 +156,5 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_canary),
         cmocka_unit_test(test_canary_fails),
     };
-    return cmocka_run_group_tests(tests, setup_group, teardown_group);
+    return cmocka_run_group_tests(tests, setup_group, processes_teardown);
 }

@@ -1,8 +1,6 @@
 /*
  * test_registry_process.c: two real bore-registry behind the real bore-bus and a real PostgreSQL, asked as gateway
  * asks.
- *
- * The programs are those beside this test (../bin). Their log is printed when a test failed.
  */
 #include <pthread.h>
 #include <setjmp.h>
@@ -13,7 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -25,102 +22,29 @@
 #include "tests/unit/auth_fixture.h"
 #include "tests/unit/database.h"
 #include "tests/unit/instance_fixture.h"
+#include "tests/unit/process_fixture.h"
 #include "tests/unit/sql_client.h"
 
-static char folder[64], url[100], log_path[100];
-static pid_t bus_pid, registry_pids[2];
-static struct bus_client *bus;
+static pid_t replica; /* the second one */
 static char user[40], admin[40];
 
 /* --- processes ---------------------------------------------------------------------------------------------------- */
 
-static pid_t start(const char *program) {
-    char self[400], path[500];
-    ssize_t size = readlink("/proc/self/exe", self, sizeof self - 1);
-    assert_true(size > 0);
-    self[size] = '\0';
-    *strrchr(self, '/') = '\0';
-    *strrchr(self, '/') = '\0';
-    snprintf(path, sizeof path, "%s/bin/%s", self, program);
-    pid_t pid = fork();
-    if (pid) return pid;
-    FILE *log = freopen(log_path, "a", stderr);
-    if (!log) _exit(126);
-    execl(path, program, (char *)NULL);
-    perror(path);
-    _exit(127);
-}
-
-static void start_registry(size_t index) {
-    setenv("BORE_INSTANCE", index ? "2" : "1", 1);
-    registry_pids[index] = start("bore-registry");
-}
-
-static int stop(pid_t pid) {
-    int status = -1;
-    kill(pid, SIGTERM);
-    assert_int_equal(waitpid(pid, &status, 0), pid);
-    return status;
-}
-
-static int call(int method, const void *request, void *ret_reply) {
-    return bus_call(bus, method, request, NULL, ret_reply, NULL);
-}
-
-/* How many live workers the lane has. */
-static int64_t workers(const char *lane) {
-    struct bus_status request = {};
-    struct bus_status_reply reply;
-    int64_t count = 0;
-    if (call(MSG_BUS_STATUS, &request, &reply) != 0) return 0;
-    for (size_t i = 0; i < reply.lanes_count; i++)
-        if (strcmp(reply.lanes[i].lane, lane) == 0) count = reply.lanes[i].workers;
-    message_release(&bus_status_reply_descriptor, &reply);
-    return count;
-}
-
-static void wait_for_workers(int64_t count) {
-    int64_t until = clock_monotonic_ms() + 15000;
-    static const char *const lanes[] = { "registry", "registry.connect", "registry.validate", "registry.reports" };
-    for (size_t i = 0; i < ARRAY_SIZE(lanes); i++) {
-        while (workers(lanes[i]) != count) {
-            if (clock_monotonic_ms() > until) fail_msg("no %d workers of %s, see %s", (int)count, lanes[i], log_path);
-            usleep(20000);
-        }
-    }
+static void wait_for_both(void) {
+    processes_wait_for("registry", 2);
+    processes_wait_for("registry.connect", 2);
+    processes_wait_for("registry.validate", 2);
+    processes_wait_for("registry.reports", 2);
 }
 
 static int setup_group(void **state) {
-    (void)state;
-    snprintf(folder, sizeof folder, "/tmp/bore-test-registry.XXXXXX");
-    assert_non_null(mkdtemp(folder));
-    snprintf(url, sizeof url, "ipc://%s/bus", folder);
-    snprintf(log_path, sizeof log_path, "%s/log", folder);
-    setenv("BUS_URL", url, 1);
     setenv("LOG_LEVEL", "debug", 1);
     setenv("BORE_SERVER_HOST", "bore.example.org", 1);
-    bus_pid = start("bore-bus");
-    start_registry(0);
-    start_registry(1);
-    bus = bus_client_new(url, "");
-    assert_non_null(bus);
-    wait_for_workers(2);
-    sql_setup(state);
-    return 0;
-}
-
-static int teardown_group(void **state) {
-    (void)state;
-    char command[240];
-    bus_client_free(bus);
-    sql_teardown(state);
-    bool failed = false;
-    for (size_t i = 0; i < ARRAY_SIZE(registry_pids); i++)
-        if (stop(registry_pids[i])) failed = true;
-    if (stop(bus_pid)) failed = true;
-    snprintf(command, sizeof command, "%s%s; rm -rf %s", failed ? "cat " : "true ", failed ? log_path : "", folder);
-    if (system(command)) failed = true;
-    return failed ? -1 : 0;
+    processes_setup(state);
+    processes_start("bore-registry", 1);
+    replica = processes_start("bore-registry", 2);
+    wait_for_both();
+    return sql_setup(state);
 }
 
 static int setup(void **state) {
@@ -132,6 +56,10 @@ static int setup(void **state) {
 }
 
 /* --- calls -------------------------------------------------------------------------------------------------------- */
+
+static int call(int method, const void *request, void *ret_reply) {
+    return bus_call(processes_bus, method, request, NULL, ret_reply, NULL);
+}
 
 /* Messages borrow their strings and are never changed. */
 static char *text(const char *literal) {
@@ -385,7 +313,7 @@ static void test_refusals(void **state) {
     struct error_reply error;
     struct success_reply done;
     struct tunnel_connected connected = { .instance_id = create("web"), .public_url = text("not a url") };
-    assert_int_equal(bus_call(bus, MSG_TUNNEL_CONNECTED, &connected, NULL, &done, &error), ERR_VALIDATION);
+    assert_int_equal(bus_call(processes_bus, MSG_TUNNEL_CONNECTED, &connected, NULL, &done, &error), ERR_VALIDATION);
     assert_int_equal(error.details_count, 1);
     assert_string_equal(error.details[0].field, "public_url");
     message_release(&error_reply_descriptor, &error);
@@ -393,7 +321,7 @@ static void test_refusals(void **state) {
         .user_id = user, .name = text("x"), .local_port = 1, .server_host = text("a b")
     };
     struct instance_reply made;
-    assert_int_equal(bus_call(bus, MSG_INSTANCE_CREATE, &create_bad, NULL, &made, &error), ERR_VALIDATION);
+    assert_int_equal(bus_call(processes_bus, MSG_INSTANCE_CREATE, &create_bad, NULL, &made, &error), ERR_VALIDATION);
     assert_string_equal(error.details[0].field, "server_host");
     message_release(&error_reply_descriptor, &error);
     assert_int_equal(report_connected("inst_none", 1), ERR_INSTANCE_NOT_FOUND);
@@ -422,7 +350,7 @@ static void test_events(void **state) {
     (void)state;
     struct db_options options = test_database_options();
     struct event_reader *reader = event_reader_new(
-        &(struct event_reader_options){ .bus = bus, .database = &options, .start = 0, .on_event = on_event });
+        &(struct event_reader_options){ .bus = processes_bus, .database = &options, .start = 0, .on_event = on_event });
     heard = 0;
     slowest_ms = 0;
     for (int i = 0; i < 20; i++) {
@@ -504,9 +432,8 @@ static void storm(bool with_a_death) {
     }
     if (with_a_death) {
         usleep(200000);
-        kill(registry_pids[1], SIGKILL);
-        assert_int_equal(waitpid(registry_pids[1], NULL, 0), registry_pids[1]);
-        start_registry(1);
+        processes_end(replica, SIGKILL);
+        replica = processes_start("bore-registry", 2);
     }
     int failures = 0, lost = 0, replaced = 0;
     int64_t slowest = 0;
@@ -544,7 +471,7 @@ static void test_storm(void **state) {
 static void test_storm_with_a_death(void **state) {
     (void)state;
     storm(true);
-    wait_for_workers(2);
+    wait_for_both();
 }
 
 #define TEST(function) cmocka_unit_test_setup(function, setup)
@@ -563,5 +490,5 @@ int main(int argc, char **argv) {
         TEST(test_storm),
         TEST(test_storm_with_a_death),
     };
-    return cmocka_run_group_tests(tests, setup_group, teardown_group);
+    return cmocka_run_group_tests(tests, setup_group, processes_teardown);
 }
