@@ -6,27 +6,34 @@ import { html } from "./view.js";
 const HEIGHT = 152;
 const SPAN_MIN_S = 300;
 
-/** @param {string} name a CSS variable */
-function colour(name) {
-  return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+/**
+ * A CSS variable as it is now, in light or dark: "rgb(…)".
+ * @param {HTMLElement} element
+ * @param {string} name
+ */
+function colour(element, name) {
+  element.style.color = `var(${name})`;
+  const { color } = getComputedStyle(element);
+  element.style.color = "";
+  return color;
 }
 
 /**
- * @param {number} width
+ * @param {HTMLElement} element where it is drawn
  * @param {string} unit
  * @param {number|undefined} top the end of the scale, where it is known
  * @param {(index: number|null) => void} onPoint
  * @returns {import("uplot").Options}
  */
-function options(width, unit, top, onPoint) {
+function options(element, unit, top, onPoint) {
   const axis = {
-    stroke: colour("--soft"),
+    stroke: colour(element, "--soft"),
     font: "12px system-ui",
-    grid: { stroke: colour("--line"), width: 1 },
+    grid: { stroke: colour(element, "--line"), width: 1 },
     ticks: { show: false }
   };
   return {
-    width,
+    width: element.clientWidth,
     height: HEIGHT,
     legend: { show: false },
     cursor: { y: false, drag: { x: false, y: false }, points: { size: 7 } },
@@ -50,9 +57,9 @@ function options(width, unit, top, onPoint) {
     series: [
       {},
       {
-        stroke: colour("--accent"),
+        stroke: colour(element, "--accent"),
         width: 1.5,
-        fill: `${colour("--accent")}1c`,
+        fill: colour(element, "--accent").replace(")", ", 0.11)"),
         points: { show: false },
         spanGaps: false
       }
@@ -86,7 +93,7 @@ export function Chart({ title, unit, top, times, values }) {
       const { default: UPlot } = await import("uplot");
       if (isGone) return;
       plot.current?.destroy();
-      plot.current = new UPlot(options(element.clientWidth, unit, top, setPoint), data.current, element);
+      plot.current = new UPlot(options(element, unit, top, setPoint), data.current, element);
     };
     const resized = new ResizeObserver(() => plot.current?.setSize({ width: element.clientWidth, height: HEIGHT }));
     const themed = new MutationObserver(draw);
