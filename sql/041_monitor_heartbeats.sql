@@ -52,7 +52,9 @@ BEGIN
                    OR known.code IS DISTINCT FROM mine.has_code_server
                    OR verdict.status <> mine.status OR verdict.reason <> mine.status_reason AS changes
             FROM given
-            LEFT JOIN LATERAL (SELECT *, ctid AS at FROM bore.instances WHERE id = given.id AND user_id = given.account
+            LEFT JOIN LATERAL (SELECT id, phase, phase_reason, heartbeat_session, silent, vscode_responsive,
+                                      has_code_server, status, status_reason, ctid AS at
+                               FROM bore.instances WHERE id = given.id AND user_id = given.account
                                LIMIT 1) AS mine ON true
             LEFT JOIN LATERAL (SELECT samples, last_activity, ctid AS at FROM bore.heartbeats
                                WHERE instance_id = mine.id LIMIT 1) AS last ON true

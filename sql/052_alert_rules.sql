@@ -208,6 +208,10 @@ DECLARE
     type text := bore.alert_type_of(now_status);
     head text;
 BEGIN
+    -- Most news is good, and of an instance that had no problem.
+    IF type IS NULL AND NOT EXISTS (SELECT 1 FROM bore.alert_problems WHERE instance_id = instance) THEN
+        RETURN NULL;
+    END IF;
     IF now_status = 'inactive' THEN
         DELETE FROM bore.alert_problems WHERE instance_id = instance AND recovered_at IS NULL;
     ELSIF now_status = 'starting' THEN
