@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { compareCursors, place } from '../../services/gateway/web/app/cursor.js'
 import { ago, duration, percent, size } from '../../services/gateway/web/app/format.js'
+import { instance, putList, putRows, putStatus, renameRow } from '../../services/gateway/web/app/instances.js'
 import { BlockParser } from '../../services/gateway/web/app/sse.js'
 import { gradient, shares, totals } from '../../services/gateway/web/app/strip.js'
 
@@ -34,6 +35,22 @@ describe('dashboard modules', () => {
     assert.equal(place('a-10', 'a-8', 'a-15'), 'next')
     assert.equal(place('a-10', 'a-11', 'a-15'), 'hole')
     assert.equal(place('a-10', 'b-10', 'b-11'), 'hole')
+  })
+
+  test('an answer that was under way takes back neither a name nor a status', () => {
+    const moment = (ms) => new Date(ms).toISOString()
+    const row = (name, status, at) => ({ id: 'inst_1', name, status, status_reason: '', created_at: moment(0), status_since: moment(at),
+      updated_at: moment(at), heartbeat_age_ms: null })
+    const told = () => { const { name, status } = instance('inst_1').peek(); return [name, status] }
+    putList([row('before', 'active', 1000)], 1)
+    renameRow('inst_1', 'after', 2000)
+    putStatus('inst_1', 'offline', 'closed', 2500)
+    for (const take of [putRows, putList]) {
+      take([row('before', 'active', 1000)], 2)
+      assert.deepEqual(told(), ['after', 'offline'])
+    }
+    putRows([row('newest', 'online', 3000)], 3)
+    assert.deepEqual(told(), ['newest', 'online'])
   })
 
   test('strips: stretches are cut to the time shown, and the present is always seen', () => {

@@ -45,15 +45,19 @@ function dated(row, fetchedAt) {
 }
 
 /**
- * What an answer says, unless something later is known of its status.
+ * What an answer says, unless something later is known: an answer may have been under way when its instance changed.
  * @param {Instance} known
  * @param {Instance} told
  */
 function merged(known, told) {
-  const isOlder = Date.parse(told.status_since ?? "") < Date.parse(known.status_since ?? "");
-  if (!isOlder) return told;
-  const { status, status_reason, status_since } = known;
-  return { ...told, status, status_reason, status_since };
+  const isOlder = (/** @type {"status_since"|"updated_at"} */ field) =>
+    Date.parse(told[field] ?? "") < Date.parse(known[field] ?? "");
+  const { status, status_reason, status_since, name, updated_at } = known;
+  return {
+    ...told,
+    ...(isOlder("status_since") && { status, status_reason, status_since }),
+    ...(isOlder("updated_at") && { name, updated_at }),
+  };
 }
 
 /** @param {Instance} row */
@@ -100,7 +104,7 @@ export function putList(list, fetchedAt) {
       const known = rows.get(row.id);
       if (known) {
         isChanged ||= known.peek().status_since !== row.status_since;
-        known.value = dated(row, fetchedAt);
+        known.value = merged(known.peek(), dated(row, fetchedAt));
       } else {
         isChanged = true;
         rows.set(row.id, signal(dated(row, fetchedAt)));
@@ -129,10 +133,14 @@ export function removeRow(id) {
   forget(id);
 }
 
-/** @param {string} id @param {string} name */
-export function renameRow(id, name) {
+/**
+ * @param {string} id
+ * @param {string} name
+ * @param {number} at ms, the server's clock
+ */
+export function renameRow(id, name, at) {
   const known = rows.get(id);
-  if (known) known.value = { ...known.peek(), name };
+  if (known) known.value = { ...known.peek(), name, updated_at: new Date(at).toISOString() };
 }
 
 /**

@@ -204,7 +204,7 @@ function apply(block) {
     note(id, "status");
   } else if (block.name === "instance") {
     if (data.type === "deleted") removeRow(id);
-    if (data.type === "renamed") renameRow(id, data.name);
+    if (data.type === "renamed") renameRow(id, data.name, data.timestamp);
     if (data.type === "created" && !instance(id)) gather(id);
     note(id, data.type);
   } else if (block.name === "alert") {

@@ -25,6 +25,7 @@
  * @property {Status} status
  * @property {string|null} status_reason
  * @property {string|null} status_since
+ * @property {string} updated_at
  * @property {boolean} tunnel_connected
  * @property {string|null} public_url
  * @property {number|null} last_heartbeat
