@@ -2,17 +2,14 @@
 // same run. SECONDS (default 8) is the length of each measurement. Load goes to loopback only.
 import { execFile, spawn } from 'node:child_process'
 import fs from 'node:fs'
-import os from 'node:os'
 import path from 'node:path'
 import { promisify } from 'node:util'
 import { Api } from '../system/support/api.js'
-import { System, freePort, percentile, root, waitFor } from '../system/support/system.js'
-import { finish, judge, line } from './report.js'
+import { freePort, percentile, root, waitFor } from '../system/support/system.js'
+import { bench, build, judge, line, scratch } from './report.js'
 
 const run = promisify(execFile)
 const seconds = Number(process.env.SECONDS ?? 8)
-const build = path.resolve(root, process.env.BORE_BUILD ?? 'build')
-const scratch = fs.mkdtempSync(path.join(os.tmpdir(), 'bore-bench.'))
 
 /** Writes requests as load.lua and storm read them; the file's name. */
 function requestFile(requests) {
@@ -150,8 +147,7 @@ function sweeps(system) {
   }
 }
 
-const system = await System.start({ env: { BCRYPT_COST: '4', EDGE_CONNECTIONS_PER_ADDRESS: '5000' } })
-try {
+await bench({ BCRYPT_COST: '4', EDGE_CONNECTIONS_PER_ADDRESS: '5000' }, async (system) => {
   await yardstick()
   const user = await system.user()
   const bearer = { authorization: `Bearer ${user.token}` }
@@ -189,11 +185,4 @@ try {
       `p50 ${p50.toFixed(0)} ms, last ${last.toFixed(0)} ms (goal 3000)${bad ? `, ${bad} failed: ${first}` : ''}`)
   }
   sweeps(system)
-} catch (error) {
-  system.printLogs()
-  throw error
-} finally {
-  await system.stop()
-  fs.rmSync(scratch, { recursive: true, force: true })
-}
-finish()
+})

@@ -3,14 +3,11 @@
 // alone: node tests/bench/streams.js. STREAMS (10000) and USERS (1000) make it smaller, PARTS (lag many one lazy edge) shorter.
 import { execFileSync, spawn } from 'node:child_process'
 import fs from 'node:fs'
-import os from 'node:os'
 import path from 'node:path'
 import readline from 'node:readline'
-import { System, root, waitFor } from '../system/support/system.js'
-import { finish, judge, line } from './report.js'
+import { System, waitFor } from '../system/support/system.js'
+import { bench, build, judge, line, scratch } from './report.js'
 
-const build = path.resolve(root, process.env.BORE_BUILD ?? 'build')
-const scratch = fs.mkdtempSync(path.join(os.tmpdir(), 'bore-streams.'))
 const STREAMS = Number(process.env.STREAMS ?? 10000)
 const USERS = Number(process.env.USERS ?? 1000)
 
@@ -181,16 +178,14 @@ async function lag(system, users) {
 
 const limit = Number(fs.readFileSync('/proc/self/limits', 'utf8').match(/Max open files\s+\d+\s+(\d+)/)?.[1] ?? 0)
 if (limit && limit < 20000) console.log(`note: only ${limit} open files are allowed a process; 10,000 streams and the edge's two files each need 20,000`)
-const system = await System.start({
-  env: {
-    BCRYPT_COST: '4',
-    STREAM_MAX: '12000',
-    STREAM_MAX_PER_ADDRESS: '20000',
-    EDGE_CONNECTIONS_PER_ADDRESS: '20000',
-    SIGNUPS_PER_ADDRESS: '100000'
-  }
-})
-try {
+const settings = {
+  BCRYPT_COST: '4',
+  STREAM_MAX: '12000',
+  STREAM_MAX_PER_ADDRESS: '20000',
+  EDGE_CONNECTIONS_PER_ADDRESS: '20000',
+  SIGNUPS_PER_ADDRESS: '100000'
+}
+await bench(settings, async (system) => {
   const at = `127.${system.port >> 8}.${system.port & 255}.1`
   const users = await makeUsers(system, USERS)
   const parts = {
@@ -201,11 +196,4 @@ try {
     edge: () => throughEdge(system, users)
   }
   for (const part of (process.env.PARTS ?? Object.keys(parts).join(' ')).split(' ')) await parts[part]()
-} catch (error) {
-  system.printLogs()
-  throw error
-} finally {
-  await system.stop()
-  fs.rmSync(scratch, { recursive: true, force: true })
-}
-finish()
+})
