@@ -61,19 +61,17 @@ export async function blindnessTest({ timeoutSeconds = 2, outageMs = 5000, every
       await dead.beat()
       await outage.begin(system)
       const diedAt = dead.heardAt
-      // while only the clock is wrong everybody is heard: the dead one is found meanwhile
-      if (!outage.isNoOutage) {
+      const sitOut = async () => {
         await pause(outageMs)
         await outage.end(system)
       }
+      // while only the clock is wrong everybody is heard: the dead one is found meanwhile
+      if (!outage.isNoOutage) await sitOut()
       const ended = performance.now()
       await waitFor(async () => (await status(dead.instance)) === 'offline', `the dead client to be offline after: ${outage.name}`, { timeout: timeoutSeconds * 1000 + 30000 })
       const found = performance.now()
       const coveredMs = covered() - Number(system.sql(`SELECT covered FROM bore.heartbeats WHERE instance_id = '${dead.instance.id}'`)[0][0])
-      if (outage.isNoOutage) {
-        await pause(outageMs)
-        await outage.end(system)
-      }
+      if (outage.isNoOutage) await sitOut()
       // each of the living is heard again before the next outage
       await Promise.all(hearts.map((heart) => heart.beats(2)))
       figures[outage.name] = { afterDeathMs: Math.round(found - diedAt), afterEndMs: Math.round(found - ended), coveredMs }
