@@ -193,8 +193,13 @@ CREATE TABLE bore.heartbeats (
     last_activity bigint,               -- Unix seconds, the client's word in this tunnel session
     cpu_usage     double precision,
     memory_usage  double precision,
-    instance_id   text PRIMARY KEY REFERENCES bore.instances ON DELETE CASCADE
-) WITH (fillfactor = 50);
+    instance_id   text PRIMARY KEY REFERENCES bore.instances ON DELETE CASCADE,
+    -- what bore.settle copies here, so that a heartbeat that changes nothing needs not look at its instance (sql/041)
+    owner         text,
+    steady        text,                 -- its status; NULL while more than heartbeats decide it: no tunnel, or silent
+    vscode        boolean,
+    code          boolean
+) WITH (fillfactor = 80);
 
 CREATE TABLE bore.tunnel_tokens (
     token_hash  text PRIMARY KEY CHECK (length(token_hash) = 64),

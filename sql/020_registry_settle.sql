@@ -58,7 +58,14 @@ BEGIN
             has_code_server = last.has_code_server, vscode_responsive = last.vscode_responsive,
             status = last.next_status, status_reason = last.next_reason,
             status_since = CASE WHEN last.changed THEN last.at ELSE last.status_since END
-        FROM last WHERE instances.id = last.id)
+        FROM last WHERE instances.id = last.id),
+    copied AS (
+        UPDATE bore.heartbeats AS heard SET
+            owner = last.user_id,
+            steady = CASE WHEN last.phase = 'connected' AND last.heartbeat_session AND NOT last.silent
+                          THEN last.next_status END,
+            vscode = last.vscode_responsive, code = last.has_code_server
+        FROM last WHERE heard.instance_id = last.id)
     SELECT array_agg(event.told ORDER BY event.position, event.part) INTO events
     FROM (SELECT position, 1 AS part, notice AS told FROM judged WHERE (notice).kind IS NOT NULL
           UNION ALL

@@ -1,10 +1,63 @@
 -- 041_monitor_heartbeats.sql: heartbeats, many at a time.
 --
--- The hottest path of all. A heartbeat that changes nothing locks its instance, writes its row in bore.heartbeats and a
--- sample into the instance's ring, all by heap-only updates; only one that changes evidence or status goes further,
--- through bore.settle. Several of one instance are taken in turns, in the order of arrival. Plans as in 024; and rows are
--- found once, by index from what was given, and written where they were found (ctid), so that a plan made while a table was
--- empty is good for a full one (LIMIT 1 keeps the lookups lookups).
+-- The hottest path of all. Nearly every heartbeat says what the one before it said: bore.heartbeats_steady takes those.
+-- Each finds in its row of bore.heartbeats what bore.settle left there, writes the row, which is also its lock, and a
+-- sample into the instance's ring, both by heap-only updates. Whatever is not so simple it leaves unanswered, for
+-- bore.heartbeats_hear, in a transaction of its own, since that locks instances first. There only those that change
+-- evidence or status go through bore.settle; several of one instance are taken in turns, in the order of arrival.
+--
+-- Plans as in 024; and where rows are found once, by index from what was given, and written where they were found (ctid),
+-- a plan made while a table was empty is good for a full one (LIMIT 1 keeps the lookups lookups).
+
+-- Heartbeats whose instance is connected, had some in this session, is not silent, and keeps evidence and status. Answers
+-- a row for each of them, and none for others: the second and further ones of an instance are left too, so that order is
+-- kept. Rows are locked by id.
+CREATE FUNCTION bore.heartbeats_steady(accounts text[], ids text[], vscodes boolean[], codes boolean[],
+                                       cpus double precision[], memories double precision[], activities bigint[],
+                                       unfit text[], idle_timeout interval)
+    RETURNS TABLE (ord integer, success boolean, status text, reason text, ignored text, error text)
+    LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
+    SET enable_mergejoin = off SET enable_hashjoin = off SET enable_bitmapscan = off AS $$
+#variable_conflict use_column
+DECLARE
+    ring   CONSTANT bigint := 1000; -- slots of health_metrics
+    now    timestamptz := bore.clock();
+    before bigint := floor(date_part('epoch', now - idle_timeout)); -- an earlier activity is none
+BEGIN
+    RETURN QUERY
+    WITH given AS MATERIALIZED (
+        SELECT DISTINCT ON (id) *
+        FROM unnest(accounts, ids, vscodes, codes, cpus, memories, activities) WITH ORDINALITY
+            AS one (account, id, vscode, code, cpu, memory, activity, ord)
+        ORDER BY id, ord),
+    kept AS (
+        UPDATE bore.heartbeats AS last
+        SET covered = (SELECT covered_time.now FROM bore.covered_time), at = now, watched = true,
+            inactive = coalesce(coalesce(activity, last_activity) < before, false), samples = last.samples + 1,
+            last_activity = coalesce(activity, last_activity), cpu_usage = coalesce(cpu, cpu_usage),
+            memory_usage = coalesce(memory, memory_usage)
+        FROM given
+        WHERE last.instance_id = given.id AND last.owner = given.account
+          AND coalesce(given.vscode = last.vscode, given.vscode IS NULL)
+          AND coalesce(given.code = last.code, given.code IS NULL)
+          AND last.steady = (SELECT verdict.status FROM bore.instance_status('connected', '', true, false, last.code,
+                last.vscode, coalesce(activity, last_activity), now, idle_timeout) AS verdict)
+        RETURNING given.*, last.code AS code_now, last.vscode AS vscode_now, last.last_activity AS activity_now,
+            last.samples - 1 AS place),
+    sampled AS (
+        UPDATE bore.health_metrics AS sample
+        SET at = now, vscode_responsive = vscode, has_code_server = code, cpu_usage = cpu, memory_usage = memory,
+            last_activity = activity
+        FROM kept
+        WHERE place >= ring AND sample.instance_id = kept.id AND sample.slot = (place % ring)::smallint),
+    added AS (
+        INSERT INTO bore.health_metrics (instance_id, slot, at, vscode_responsive, has_code_server, cpu_usage,
+                                         memory_usage, last_activity)
+        SELECT id, place, now, vscode, code, cpu, memory, activity FROM kept WHERE place < ring)
+    SELECT kept.ord::integer, true, verdict.status, verdict.reason, unfit[kept.ord], NULL::text
+    FROM kept CROSS JOIN LATERAL bore.instance_status('connected', '', true, false, code_now, vscode_now, activity_now,
+        now, idle_timeout) AS verdict;
+END $$;
 
 -- What is answered to one of a batch.
 CREATE TYPE bore.heartbeat_answer AS (ord integer, status text, reason text, error text);
@@ -32,6 +85,7 @@ DECLARE
     told    bore.new_event[];
 BEGIN
     PERFORM 1 FROM bore.instances WHERE id = ANY (ids) ORDER BY id FOR NO KEY UPDATE;
+    PERFORM 1 FROM bore.heartbeats WHERE instance_id = ANY (ids) ORDER BY instance_id FOR NO KEY UPDATE;
     now := bore.clock();
     moment := bore.covered_now();
     before := floor(date_part('epoch', now - idle_timeout));
@@ -47,7 +101,8 @@ BEGIN
                    known.vscode AS vscode_now, known.code AS code_now, known.activity AS activity_now,
                    verdict.status, verdict.reason, coalesce(last.samples, 0) AS samples, mine.at AS mine_at,
                    last.at AS last_at, sample.at AS sample_at,
-                   mine.phase = 'connected' AND (NOT mine.heartbeat_session OR mine.silent)
+                   mine.phase = 'connected' AND (NOT mine.heartbeat_session OR mine.silent
+                                                 OR last.steady IS DISTINCT FROM mine.status)
                    OR known.vscode IS DISTINCT FROM mine.vscode_responsive
                    OR known.code IS DISTINCT FROM mine.has_code_server
                    OR verdict.status <> mine.status OR verdict.reason <> mine.status_reason AS changes
@@ -56,7 +111,7 @@ BEGIN
                                       has_code_server, status, status_reason, ctid AS at
                                FROM bore.instances WHERE id = given.id AND user_id = given.account
                                LIMIT 1) AS mine ON true
-            LEFT JOIN LATERAL (SELECT samples, last_activity, ctid AS at FROM bore.heartbeats
+            LEFT JOIN LATERAL (SELECT samples, last_activity, steady, ctid AS at FROM bore.heartbeats
                                WHERE instance_id = mine.id LIMIT 1) AS last ON true
             LEFT JOIN LATERAL (SELECT ctid AS at FROM bore.health_metrics
                                WHERE instance_id = mine.id AND slot = (last.samples % ring)::smallint
@@ -103,7 +158,7 @@ BEGIN
         IF changed IS NOT NULL THEN
             told := told || bore.settle_instances(changed, 'client', NULL, idle_timeout);
         END IF;
-        EXIT WHEN this = turns;
+        EXIT WHEN this >= turns;
     END LOOP;
     RETURN QUERY SELECT ord, true, status, reason, unfit[ord], error, NULL::text FROM unnest(answers);
     IF told IS NOT NULL THEN

@@ -35,6 +35,7 @@ DECLARE
     stopped text[];
     changed text[];
 BEGIN
+    PERFORM 1 FROM bore.heartbeats WHERE instance_id = ANY (ids) ORDER BY instance_id FOR NO KEY UPDATE;
     WITH noticed AS (
         UPDATE bore.heartbeats SET watched = covered >= heard_before,
             inactive = inactive OR coalesce(last_activity < active_before, false)

@@ -77,13 +77,15 @@ struct service_query {
 /* Methods of one lane answered by one SQL statement for as many requests as wait, up to `maximum`, in arrival order.
  * `:field[]` is the array of that field over the batch (NULL where the request has none), `:method[]` the message
  * ids. Rows carry `ord` (1-based), columns of the replies, `error` (wire code or NULL) with `error_message` and, of a
- * validation_error, `error_field`; and `events`. A request without a row gets ERR_INTERNAL. When the statement fails as
- * a whole, it has changed nothing: if the connection is the reason each gets that error, else the requests are run one
- * by one, so that one poisonous request hurts itself. */
+ * validation_error, `error_field`; and `events`. Requests without a row are left to `rest`, another such statement,
+ * which runs after the first one's commit with them alone; without it, or without a row of it, they get ERR_INTERNAL.
+ * When a statement fails as a whole, it has changed nothing: if the connection is the reason each gets that error, else
+ * the requests are run one by one, so that one poisonous request hurts itself. */
 struct service_batch {
     const int *methods; /* ends with 0 */
     const char *lane;
     const char *sql;
+    const char *rest; /* may be NULL */
     int maximum;
     const char *counter; /* counts those answered without an error, all committed then; may be NULL */
 };

@@ -4,7 +4,8 @@
  * The statement gets parallel arrays in arrival order and answers rows that name their request by `ord`. It runs with
  * the latest deadline among the requests, so that one impatient caller does not spoil it for the others; a caller
  * that gave up meanwhile gets a late answer, which the bus drops. When the statement fails for another reason than the
- * connection it has changed nothing, and the requests are run one by one.
+ * connection it has changed nothing, and the requests are run one by one. What the statement leaves without a row is
+ * run by the batch's `rest`, in a transaction of its own.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -34,11 +35,14 @@ static void batch_init(struct batch *self, size_t capacity) {
     self->answered = xcalloc(capacity, sizeof(bool));
 }
 
-static void batch_release(struct batch *self) {
+static void batch_free_requests(struct batch *self) {
     for (size_t i = 0; i < self->count; i++) {
         message_release(self->descriptors[i], self->requests[i]);
         free(self->requests[i]);
     }
+}
+
+static void batch_release(struct batch *self) {
     free(self->jobs);
     free(self->requests);
     free(self->descriptors);
@@ -112,6 +116,10 @@ static void answer_from_result(struct worker *self, struct batch *batch, const s
         answer_from_row(self, batch->jobs[ord - 1], result, row, mappings);
         batch->answered[ord - 1] = true;
     }
+    log_set_request_id(NULL);
+}
+
+static void answer_without_row(struct worker *self, const struct batch *batch) {
     for (size_t i = 0; i < batch->count; i++) {
         if (batch->answered[i]) continue;
         log_set_request_id(batch->jobs[i]->request_id);
@@ -142,11 +150,11 @@ static int64_t latest_deadline(const struct batch *batch) {
     return latest;
 }
 
-/* 0 when all are answered; else the error of the statement, with nothing answered. */
-static int run_statement(struct worker *self, const struct batch_plan *plan, struct batch *batch) {
+/* 0 when all that got a row are answered; else the error of the statement, with nothing answered. */
+static int run_statement(struct worker *self, const struct query *query, struct batch *batch) {
     _cleanup_db_result_ struct db_result *result = NULL;
     db_set_deadline(self->context.db, latest_deadline(batch));
-    int error = query_run_batch(plan->query, self->context.db, batch->descriptors, batch->methods,
+    int error = query_run_batch(query, self->context.db, batch->descriptors, batch->methods,
         (const void *const *)batch->requests, batch->count, &result);
     if (error) return error;
     publish_events(&self->context, result);
@@ -154,7 +162,11 @@ static int run_statement(struct worker *self, const struct batch_plan *plan, str
     return 0;
 }
 
-static void run_one(struct worker *self, const struct batch_plan *plan, const struct batch *batch, size_t index) {
+static void run_query(
+    struct worker *self, const struct batch_plan *plan, const struct query *query, struct batch *batch);
+
+static void run_one(struct worker *self, const struct batch_plan *plan, const struct query *query,
+    const struct batch *batch, size_t index) {
     bool answered = false;
     struct batch single = { .count = 1,
         .jobs = batch->jobs + index,
@@ -163,9 +175,46 @@ static void run_one(struct worker *self, const struct batch_plan *plan, const st
         .methods = batch->methods + index,
         .answered = &answered };
     log_set_request_id(batch->jobs[index]->request_id);
-    int error = run_statement(self, plan, &single);
-    if (error) worker_answer(self, batch->jobs[index], service_fail_database(&self->context, error), NULL);
+    run_query(self, plan, query, &single);
     log_set_request_id(NULL);
+}
+
+static void run_rest(struct worker *self, const struct batch_plan *plan, const struct batch *batch) {
+    struct batch rest;
+    batch_init(&rest, batch->count);
+    for (size_t i = 0; i < batch->count; i++)
+        if (!batch->answered[i]) batch_add(&rest, batch->jobs[i], batch->requests[i]);
+    if (rest.count) run_query(self, plan, plan->rest, &rest);
+    batch_release(&rest);
+}
+
+static void fail_batch(struct worker *self, const struct batch_plan *plan, const struct query *query,
+    const struct batch *batch, int error) {
+    if (batch->count == 1) {
+        worker_answer(self, batch->jobs[0], service_fail_database(&self->context, error), NULL);
+    } else if (is_of_connection(error)) {
+        int code = service_fail_database(&self->context, error);
+        int64_t retry_after = self->context.error.has_retry_after ? self->context.error.retry_after : 0;
+        answer_all(self, batch, code, retry_after);
+    } else {
+        log_warning(
+            "%s: running %zu requests one by one: %s", plan->name, batch->count, db_error_message(self->context.db));
+        for (size_t i = 0; i < batch->count; i++)
+            run_one(self, plan, query, batch, i);
+    }
+}
+
+/* Answers all of them. */
+static void run_query(
+    struct worker *self, const struct batch_plan *plan, const struct query *query, struct batch *batch) {
+    int error = run_statement(self, query, batch);
+    if (error) {
+        fail_batch(self, plan, query, batch, error);
+    } else if (plan->rest && query != plan->rest) {
+        run_rest(self, plan, batch);
+    } else {
+        answer_without_row(self, batch);
+    }
 }
 
 static void run_batch(struct worker *self, const struct batch_plan *plan, struct batch *batch) {
@@ -175,22 +224,7 @@ static void run_batch(struct worker *self, const struct batch_plan *plan, struct
         answer_all(self, batch, code, 1);
         return;
     }
-    int error = run_statement(self, plan, batch);
-    if (!error) return;
-    if (is_of_connection(error) || batch->count == 1) {
-        code = service_fail_database(&self->context, error);
-        int64_t retry_after = self->context.error.has_retry_after ? self->context.error.retry_after : 0;
-        if (batch->count == 1) {
-            worker_answer(self, batch->jobs[0], code, NULL);
-        } else {
-            answer_all(self, batch, code, retry_after);
-        }
-        return;
-    }
-    log_warning(
-        "%s: running %zu requests one by one: %s", plan->name, batch->count, db_error_message(self->context.db));
-    for (size_t i = 0; i < batch->count; i++)
-        run_one(self, plan, batch, i);
+    run_query(self, plan, plan->query, batch);
 }
 
 static void count_done(const struct batch_plan *plan, const struct batch *batch) {
@@ -219,5 +253,6 @@ void worker_run_batch(
     if (batch.count) run_batch(self, plan, &batch);
     count_done(plan, &batch);
     worker_count_database(self);
+    batch_free_requests(&batch);
     batch_release(&batch);
 }

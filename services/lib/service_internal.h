@@ -85,8 +85,10 @@ struct service_run;
 struct batch_plan {
     const struct service_batch *spec;
     struct query *query;
+    struct query *rest;      /* or NULL */
     struct counter *counter; /* or NULL */
     char name[80];
+    char rest_name[80];
 };
 
 /* One method of this process and how it is answered: by exactly one of handler, query, batch and ping. */

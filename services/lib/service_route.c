@@ -96,7 +96,11 @@ static int add_batch(struct routes *self, const struct service *service, const s
     }
     if (spec->counter) plan->counter = counter_get(COUNTER, spec->counter, "");
     plan->query = query_new_batch(plan->name, spec->sql, requests);
-    return plan->query ? 0 : -EINVAL;
+    if (spec->rest) {
+        snprintf(plan->rest_name, sizeof plan->rest_name, "%s batch %zu rest", spec->lane, self->batch_count);
+        plan->rest = query_new_batch(plan->rest_name, spec->rest, requests);
+    }
+    return plan->query && (plan->rest || !spec->rest) ? 0 : -EINVAL;
 }
 
 static int add_all(struct routes *self, const struct service *service) {
@@ -131,8 +135,10 @@ int routes_init(struct routes *self, const struct service *service) {
 void routes_release(struct routes *self) {
     for (size_t i = 0; i < self->count; i++)
         query_free(self->items[i].query);
-    for (size_t i = 0; i < self->batch_count; i++)
+    for (size_t i = 0; i < self->batch_count; i++) {
         query_free(self->batches[i].query);
+        query_free(self->batches[i].rest);
+    }
     free(self->items);
     free(self->batches);
     *self = (struct routes){ 0 };

@@ -21,12 +21,16 @@ static const struct service_query queries[] = {
 
 static const int heartbeat_methods[] = { MSG_HEARTBEAT, 0 };
 
+#define HEARTBEATS                                                                                                    \
+    "(:user_id[], :instance_id[], :vscode_responsive[]::boolean[], :has_code_server[]::boolean[], "                   \
+    ":cpu_usage[]::double precision[], :memory_usage[]::double precision[], :last_activity[]::bigint[], :ignored[], " \
+    "bore.duration(:config.idle_timeout_ms))"
+
 static const struct service_batch batches[] = {
     { .methods = heartbeat_methods,
         .lane = "monitor.heartbeats",
-        .sql = "SELECT * FROM bore.heartbeats_hear(:user_id[], :instance_id[], :vscode_responsive[]::boolean[], "
-               ":has_code_server[]::boolean[], :cpu_usage[]::double precision[], :memory_usage[]::double precision[], "
-               ":last_activity[]::bigint[], :ignored[], bore.duration(:config.idle_timeout_ms))",
+        .sql = "SELECT * FROM bore.heartbeats_steady" HEARTBEATS,
+        .rest = "SELECT * FROM bore.heartbeats_hear" HEARTBEATS,
         .maximum = BATCH_MAX,
         .counter = "bore_heartbeats_total" },
     { 0 },

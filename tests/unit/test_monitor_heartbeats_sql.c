@@ -28,9 +28,28 @@ static void set_phase(const char *id, const char *phase) {
         id, phase);
 }
 
+/* Heartbeats are told as "instance vscode code activity", one a line of the array; NULL is -. Activity is in seconds
+ * before now. Answers the places that `way` answered, and the statuses or errors. */
+static const char hear_function[] =
+    "CREATE FUNCTION public.hear(way text, account text, lines text[], places bigint[]) "
+    "RETURNS TABLE (place bigint, answer text) LANGUAGE plpgsql AS $$ BEGIN RETURN QUERY EXECUTE format("
+    "'WITH told AS ("
+    "  SELECT n, string_to_array($2[n], '' '', ''-'') AS word FROM unnest($3) AS n), "
+    "given AS ("
+    "  SELECT array_agg(n ORDER BY n) AS n, array_agg($1 ORDER BY n) AS account, array_agg(word[1] ORDER BY n) AS id, "
+    "    array_agg(word[2]::boolean ORDER BY n) AS vscode, array_agg(word[3]::boolean ORDER BY n) AS code, "
+    "    array_agg(n::double precision ORDER BY n) AS cpu, array_agg(NULL::double precision) AS memory, "
+    "    array_agg(extract(epoch FROM now())::bigint - word[4]::bigint ORDER BY n) AS activity, "
+    "    array_agg(NULL::text) AS unfit FROM told) "
+    "SELECT n[ord], coalesce(error, status) FROM given, bore.%I(account, id, vscode, code, cpu, memory, activity, "
+    "unfit, "
+    "  interval ''30 minutes'') WHERE ord IS NOT NULL', way) USING account, lines, places; END $$";
+
 static int setup(void **state) {
     (void)state;
     fixture_clear_all(db);
+    sql_run(db, "DROP FUNCTION IF EXISTS public.hear");
+    sql_run(db, hear_function);
     sql_run(db, "UPDATE bore.coverage SET covered = 5000, sender = 's', sent = 1, at = bore.clock()");
     user = fixture_make_user(db, "a@example.org");
     instance = fixture_make_instance(db, user, "one");
@@ -38,24 +57,33 @@ static int setup(void **state) {
     return 0;
 }
 
-/* Heartbeats are told as "instance vscode code activity", one a line of the array; NULL is -. Activity is in seconds
- * before now. The answer is the statuses, or errors, in order. */
-static const char hear[] =
-    "WITH told AS (SELECT string_to_array(line, ' ', '-') AS word, ord FROM unnest($2::text[]) WITH ORDINALITY AS l "
-    "(line, ord)) "
-    "SELECT string_agg(coalesce(error, status), ' ' ORDER BY ord) FILTER (WHERE ord IS NOT NULL) "
-    "FROM bore.heartbeats_hear((SELECT array_agg($1::text ORDER BY ord) FROM told), (SELECT array_agg(word[1] ORDER BY "
-    "ord) "
-    "FROM told), (SELECT array_agg(word[2]::boolean ORDER BY ord) FROM told), (SELECT array_agg(word[3]::boolean ORDER "
-    "BY ord) FROM told), (SELECT array_agg(ord::double precision ORDER BY ord) FROM told), (SELECT "
-    "array_agg(NULL::double "
-    "precision) FROM told), (SELECT array_agg(extract(epoch FROM now())::bigint - word[4]::bigint ORDER BY ord) FROM "
-    "told), (SELECT "
-    "array_agg(NULL::text) FROM told), interval '30 minutes')";
+/* Both ways, each a transaction's first and last statement. */
+static const char steady[] = "SELECT count(*) FROM public.hear('heartbeats_steady', $1, $2, ARRAY (SELECT "
+                             "generate_series(1, cardinality($2::text[]))))";
+static const char hear[] = "SELECT count(*) FROM public.hear('heartbeats_hear', $1, $2, ARRAY (SELECT "
+                           "generate_series(1, cardinality($2::text[]))))";
 
-/* format has %s for the instance. */
+/* One way after the other, as the service does it: the answers in order, those of the first way with a mark. */
+static const char *heard_how(const char *account, const char *lines) {
+    const char *answers = sql_ask(db,
+        "SELECT jsonb_object_agg(place, answer || '=') FROM public.hear('heartbeats_steady', $1, $2, "
+        "ARRAY (SELECT generate_series(1, cardinality($2::text[]))))",
+        account, lines);
+    const char *left = sql_ask(db,
+        "SELECT ARRAY (SELECT n FROM generate_series(1, cardinality($2::text[])) AS n WHERE NOT coalesce($1::jsonb, "
+        "'{}') "
+        "? n::text)::text",
+        answers, lines);
+    if (strcmp(left, "{}") != 0)
+        answers = sql_ask(db,
+            "SELECT coalesce($4::jsonb, '{}') || (SELECT jsonb_object_agg(place, answer) FROM "
+            "public.hear('heartbeats_hear', $1, $2, $3::bigint[]))",
+            account, lines, left, answers);
+    return sql_ask(db, "SELECT string_agg(value, ' ' ORDER BY key::integer) FROM jsonb_each_text($1::jsonb)", answers);
+}
+
 static const char *heard(const char *account, const char *lines) {
-    return sql_ask(db, hear, account, lines);
+    return sql_ask(db, "SELECT replace($1, '=', '')", heard_how(account, lines));
 }
 
 static const char *line(const char *id, const char *rest) {
@@ -139,6 +167,52 @@ static void test_owner(void **state) {
         sql_refusal(db, "SELECT * FROM bore.instance_health($1, $2, 10)", other, instance), "instance_not_found");
 }
 
+/* Which heartbeats need not look at their instance, in the order told: those that change nothing. */
+static void test_steady(void **state) {
+    (void)state;
+    static const char *const told[][2] = {
+        { "- - -", "online" }, /* the first one of the session */
+        { "- - -", "online=" },
+        { "t - -", "online" }, /* now VSCode is known of */
+        { "t - -", "online=" },
+        { "- - 9", "online=" }, /* an activity is known of */
+        { "t f 5", "online" },
+        { "- - 1900", "idle" },
+        { "- - 1900", "idle=" },
+        { "t f -", "idle=" },
+        { "- - 3", "online" },
+        { "f t 3", "degraded" },
+        { "- - 1900", "degraded=" }, /* no worse by that */
+        { "f - 1", "degraded=" },
+        { "t - 1", "online" },
+        { "t t 1", "online=" },
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(told); i++) {
+        const char *how = heard_how(user, line(instance, told[i][0]));
+        if (strcmp(how, told[i][1]) != 0) fail_msg("%zu: %s is %s", i, told[i][0], how);
+    }
+    assert_string_equal(events_of(instance), "active online idle online degraded online");
+    assert_int_equal(sql_number(db, "SELECT samples FROM bore.heartbeats"), ARRAY_SIZE(told));
+    assert_int_equal(sql_number(db, "SELECT count(*) FROM bore.health_metrics"), ARRAY_SIZE(told));
+    char twice[200];
+    snprintf(twice, sizeof twice, "{%s - - 1,%s f - 1,inst_none - - -,%s t - 1}", instance, instance, instance);
+    assert_string_equal(heard_how(user, twice), "online= degraded instance_not_found online");
+    assert_string_equal(
+        heard_how(fixture_make_user(db, "c@example.org"), line(instance, "- - -")), "instance_not_found");
+    /* after a new tunnel session, silence, or without a tunnel each one looks */
+    set_phase(instance, "disconnected");
+    assert_string_equal(heard_how(user, line(instance, "- - -")), "offline");
+    assert_string_equal(heard_how(user, line(instance, "- - -")), "offline");
+    set_phase(instance, "connected");
+    assert_string_equal(heard_how(user, line(instance, "- - -")), "online");
+    assert_string_equal(heard_how(user, line(instance, "- - -")), "online=");
+    sql_run(db, "UPDATE bore.coverage SET covered = 100000");
+    sql_ask(db, "SELECT bore.time_rules(30000, 60000, 1800000, 100)");
+    assert_string_equal(sql_ask(db, "SELECT status FROM bore.instances"), "offline");
+    assert_string_equal(heard_how(user, line(instance, "- - -")), "online");
+    assert_string_equal(heard_how(user, line(instance, "- - -")), "online=");
+}
+
 /* Without a tunnel a heartbeat is noted, and is no evidence, not even when the tunnel comes. */
 static void test_without_tunnel(void **state) {
     (void)state;
@@ -159,8 +233,8 @@ static void test_new_session(void **state) {
     (void)state;
     assert_string_equal(heard(user, line(instance, "f t 9999")), "degraded");
     sql_ask(db,
-        "UPDATE bore.instances AS own SET (heartbeat_session, silent, has_code_server, vscode_responsive) = (SELECT "
-        "heartbeat_session, silent, has_code_server, vscode_responsive FROM bore.forget_heartbeats(own)) WHERE id = $1",
+        "SELECT bore.settle(ARRAY [ROW (bore.forget_heartbeats(own), 'server', NULL, NULL)::bore.step], "
+        "interval '30 minutes') FROM bore.instances AS own WHERE id = $1",
         instance);
     assert_string_equal(heard(user, line(instance, "- - -")), "online");
     assert_null(sql_ask(db, "SELECT last_activity::text FROM bore.heartbeats"));
@@ -169,20 +243,31 @@ static void test_new_session(void **state) {
 static void test_recovery(void **state) {
     (void)state;
     heard(user, line(instance, "- - -"));
-    sql_run(db, "UPDATE bore.instances SET silent = true, status = 'offline'");
+    sql_run(db, "UPDATE bore.coverage SET covered = 100000");
+    sql_ask(db, "SELECT bore.time_rules(30000, 60000, 1800000, 100)");
+    assert_string_equal(sql_ask(db, "SELECT status FROM bore.instances"), "offline");
     assert_string_equal(heard(user, line(instance, "- - -")), "online");
     assert_string_equal(sql_ask(db, "SELECT silent::text FROM bore.instances WHERE id = $1", instance), "false");
+}
+
+/* Heartbeats number `from` to `to` by one of the ways: each tells its number. */
+static void fill_ring(const char *way, const char *from, const char *to) {
+    char sql[500];
+    snprintf(sql, sizeof sql,
+        "SELECT count(*) FROM generate_series($3::integer, $4::integer) AS n, bore.%s(ARRAY [$1], ARRAY [$2], ARRAY "
+        "[NULL::boolean], ARRAY [NULL::boolean], ARRAY [NULL::double precision], ARRAY [n::double precision], ARRAY "
+        "[NULL::bigint], ARRAY [NULL], interval '1 hour')",
+        way);
+    sql_ask(db, sql, user, instance, from, to);
 }
 
 /* Of 1005 the last 1000, newest first; the ring is written in place. */
 static void test_ring(void **state) {
     (void)state;
-    heard(user, line(instance, "- - -"));
-    sql_ask(db,
-        "SELECT count(*) FROM generate_series(2, 1005) AS n, bore.heartbeats_hear(ARRAY [$1], ARRAY [$2], ARRAY "
-        "[NULL::boolean], ARRAY [NULL::boolean], ARRAY [NULL::double precision], ARRAY [n::double precision], ARRAY "
-        "[NULL::bigint], ARRAY [NULL], interval '1 hour')",
-        user, instance);
+    fill_ring("heartbeats_hear", "1", "500");
+    fill_ring("heartbeats_steady", "501", "1002");
+    fill_ring("heartbeats_hear", "1003", "1004");
+    fill_ring("heartbeats_steady", "1005", "1005");
     assert_int_equal(sql_number(db, "SELECT count(*) FROM bore.health_metrics"), 1000);
     static const char samples[] = "SELECT concat_ws(' ', count(*), min((value ->> 'memory_usage')::integer), "
                                   "max((value ->> 'memory_usage')::integer), (samples::json -> 0 ->> 'memory_usage')) "
@@ -209,7 +294,8 @@ static void test_races(void **state) {
     for (int round = 0; round < 6; round++) {
         struct sql_racer racers[RACERS];
         for (size_t i = 0; i < RACERS; i++)
-            racers[i] = (struct sql_racer){ .sql = hear, .parameters = { user, i % 2 ? there : back, sql_end } };
+            racers[i] = (struct sql_racer){ .sql = i % 3 ? hear : steady,
+                .parameters = { user, i % 2 ? there : back, sql_end } };
         racers[1] = (struct sql_racer){ .sql = "SELECT bore.instance_disconnect($1, $2, interval '1 hour')",
             .parameters = { user, second, sql_end } };
         racers[2] = (struct sql_racer){ .sql = "SELECT bore.time_rules(0, 0, 0, 100)", .parameters = { sql_end } };
@@ -239,6 +325,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test_setup(test_evidence, setup),
         cmocka_unit_test_setup(test_folded, setup),
         cmocka_unit_test_setup(test_owner, setup),
+        cmocka_unit_test_setup(test_steady, setup),
         cmocka_unit_test_setup(test_without_tunnel, setup),
         cmocka_unit_test_setup(test_new_session, setup),
         cmocka_unit_test_setup(test_recovery, setup),
