@@ -14,7 +14,7 @@
 #include "common/memory.h"
 #include "services/lib/token.h"
 
-enum { SHARDS = 16, WAYS = 8, CAPACITY_MAX = 1 << 20 };
+enum { SHARDS = 16, WAYS = 8, CAPACITY_MAX = 1 << 20, HASHED = 16 };
 
 struct entry {
     uint64_t hash;
@@ -80,11 +80,13 @@ void token_cache_free(struct token_cache *self) {
     free(self);
 }
 
-/* FNV-1a (http://www.isthe.com/chongo/tech/comp/fnv/). Collisions cost a comparison: the token itself decides. */
-static uint64_t hash_of(const char *text) {
+/* FNV-1a (http://www.isthe.com/chongo/tech/comp/fnv/) of a token's last characters: they are of its signature, and so
+ * as good as random. Collisions cost a comparison: the token itself decides. */
+static uint64_t hash_of(const char *token) {
+    size_t size = strlen(token);
     uint64_t hash = 14695981039346656037u;
-    for (; *text; text++)
-        hash = (hash ^ (unsigned char)*text) * 1099511628211u;
+    for (size_t at = size > HASHED ? size - HASHED : 0; at < size; at++)
+        hash = (hash ^ (unsigned char)token[at]) * 1099511628211u;
     return hash ^ hash >> 29;
 }
 
