@@ -4,7 +4,6 @@
 #include "services/gateway/caller.h"
 
 #include <arpa/inet.h>
-#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
@@ -22,7 +21,10 @@ void caller_locate(struct caller *self, const struct headers *headers, const cha
     bool is_edge =
         *edge_secret != '\0' && headers->edge_secret != NULL && constant_time_equal(headers->edge_secret, edge_secret);
     bool has_address = is_edge && headers->forwarded_for != NULL && is_address(headers->forwarded_for);
-    snprintf(self->address, sizeof(self->address), "%s", has_address ? headers->forwarded_for : peer);
+    const char *address = has_address ? headers->forwarded_for : peer;
+    size_t size = strnlen(address, sizeof(self->address) - 1);
+    memcpy(self->address, address, size);
+    self->address[size] = '\0';
     self->is_https = is_edge && headers->forwarded_proto != NULL && strcasecmp(headers->forwarded_proto, "https") == 0;
     self->is_cookie = false;
 }

@@ -90,8 +90,8 @@ static bool check_head(struct exchange *exchange, const struct mg_request_info *
     return true;
 }
 
-static bool refuse_broken_body(struct exchange *exchange, int64_t since) {
-    bool is_late = clock_monotonic_ms() - since >= REQUEST_TIMEOUT_MS - 10;
+static bool refuse_broken_body(struct exchange *exchange) {
+    bool is_late = clock_monotonic_ms() - exchange->request.started_us / 1000 >= REQUEST_TIMEOUT_MS - 10;
     return refuse_and_close(exchange, is_late ? ERR_REQUEST_TIMEOUT : ERR_VALIDATION,
         is_late ? NULL : "The body is shorter than announced, or its chunks make no sense.");
 }
@@ -100,7 +100,6 @@ static bool read_body(struct mg_connection *connection, struct exchange *exchang
     struct strbuf *body = &exchange->request.body;
     bool is_chunked = exchange->request.headers.transfer_encoding != NULL;
     size_t wanted = is_chunked ? BODY_MAX + 1 : info->content_length > 0 ? (size_t)info->content_length : 0;
-    int64_t since = clock_monotonic_ms();
     const char *expect = exchange->request.headers.expect;
     static const char go_on[] = "HTTP/1.1 100 Continue\r\n\r\n";
     if (wanted > 0 && expect != NULL && strcasecmp(expect, "100-continue") == 0)
@@ -109,7 +108,7 @@ static bool read_body(struct mg_connection *connection, struct exchange *exchang
         int got = mg_read(connection, strbuf_reserve(body, wanted - body->size), wanted - body->size);
         if (got > 0) strbuf_add_size(body, (size_t)got);
         if (got == 0 && is_chunked) break;
-        if (got <= 0 || (!is_chunked && body->size < wanted)) return refuse_broken_body(exchange, since);
+        if (got <= 0 || (!is_chunked && body->size < wanted)) return refuse_broken_body(exchange);
     }
     if (body->size > BODY_MAX) return refuse_and_close(exchange, ERR_PAYLOAD_TOO_LARGE, NULL);
     return true;

@@ -72,8 +72,8 @@ static bool is_uncounted(const struct exchange *self) {
     return self->match.route != NULL && (self->match.route->route->flags & UNCOUNTED) != 0;
 }
 
-static void count(struct exchange *self) {
-    double seconds = (double)(clock_monotonic_us() - self->request.started_us) / 1e6;
+static void count(struct exchange *self, int64_t now_us) {
+    double seconds = (double)(now_us - self->request.started_us) / 1e6;
     if (self->match.route != NULL) {
         count_route(self->match.route, self->answer.status, seconds);
         return;
@@ -120,7 +120,7 @@ void exchange_begin(struct exchange *self) {
 
 void exchange_set_request_id(struct exchange *self, const char *proposed) {
     if (request_id_is_sane(proposed)) {
-        snprintf(self->request.id, sizeof(self->request.id), "%s", proposed);
+        memcpy(self->request.id, proposed, strlen(proposed) + 1); /* sane: not too long */
     } else {
         random_hex(12, self->request.id);
     }
@@ -129,15 +129,16 @@ void exchange_set_request_id(struct exchange *self, const char *proposed) {
 
 void exchange_end(struct exchange *self) {
     struct gateway *gateway = self->gateway;
+    int64_t now_us = clock_monotonic_us();
     if (!is_uncounted(self)) {
-        count(self);
-        atomic_store(&gateway->last_end_ms, clock_monotonic_ms());
+        count(self, now_us);
+        atomic_store(&gateway->last_end_ms, now_us / 1000);
     }
     answer_trim(&self->answer);
     atomic_fetch_sub(&gateway->in_flight, 1);
     log_debug("%s %s: %d in %lld us", self->request.method_name,
         self->match.route != NULL ? self->match.route->path : "(no route)", self->answer.status,
-        (long long)(clock_monotonic_us() - self->request.started_us));
+        (long long)(now_us - self->request.started_us));
     log_set_request_id(NULL);
 }
 
