@@ -14,7 +14,7 @@
 
 #include "common/memory.h"
 
-enum { SMALLEST_CAPACITY = 64 };
+enum { SMALLEST_CAPACITY = 64, INT_DIGITS_MAX = 20 };
 
 char strbuf_empty[1] = { '\0' };
 
@@ -31,16 +31,18 @@ void strbuf_clear(struct strbuf *self) {
     strbuf_truncate(self, 0);
 }
 
-char *strbuf_reserve(struct strbuf *self, size_t extra) {
+static void grow(struct strbuf *self, size_t extra) {
     assert(extra < SIZE_MAX / 2 - self->size);
     size_t needed = self->size + extra + 1;
-    if (needed > self->capacity) {
-        size_t capacity = self->capacity * 2 > needed ? self->capacity * 2 : needed;
-        if (capacity < SMALLEST_CAPACITY) capacity = SMALLEST_CAPACITY;
-        self->data = xrealloc(self->capacity ? self->data : NULL, capacity);
-        self->capacity = capacity;
-        self->data[self->size] = '\0';
-    }
+    size_t capacity = self->capacity * 2 > needed ? self->capacity * 2 : needed;
+    if (capacity < SMALLEST_CAPACITY) capacity = SMALLEST_CAPACITY;
+    self->data = xrealloc(self->capacity ? self->data : NULL, capacity);
+    self->capacity = capacity;
+    self->data[self->size] = '\0';
+}
+
+char *strbuf_reserve(struct strbuf *self, size_t extra) {
+    if (extra >= self->capacity - self->size) grow(self, extra); /* the size is 0 where the capacity is */
     return self->data + self->size;
 }
 
@@ -63,6 +65,18 @@ void strbuf_append_text(struct strbuf *self, const char *text) {
 
 void strbuf_append_char(struct strbuf *self, char character) {
     strbuf_append(self, &character, 1);
+}
+
+void strbuf_append_int(struct strbuf *self, int64_t value) {
+    char digits[INT_DIGITS_MAX];
+    size_t start = sizeof(digits);
+    uint64_t rest = value < 0 ? 0 - (uint64_t)value : (uint64_t)value;
+    do {
+        digits[--start] = (char)('0' + rest % 10);
+        rest /= 10;
+    } while (rest != 0);
+    if (value < 0) digits[--start] = '-';
+    strbuf_append(self, digits + start, sizeof(digits) - start);
 }
 
 void strbuf_append_format(struct strbuf *self, const char *format, ...) {

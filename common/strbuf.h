@@ -9,6 +9,7 @@
 
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdint.h>
 
 struct strbuf {
     char *data;      /* never NULL; NUL at data[size] */
@@ -30,6 +31,8 @@ void strbuf_add_size(struct strbuf *self, size_t size);
 void strbuf_append(struct strbuf *self, const void *data, size_t size);
 void strbuf_append_text(struct strbuf *self, const char *text);
 void strbuf_append_char(struct strbuf *self, char character);
+/* In decimal. */
+void strbuf_append_int(struct strbuf *self, int64_t value);
 void strbuf_append_format(struct strbuf *self, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void strbuf_append_vformat(struct strbuf *self, const char *format, va_list arguments);
 /* Cuts it to size bytes (size <= self->size). */

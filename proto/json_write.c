@@ -66,25 +66,13 @@ void json_append_string(struct strbuf *out, const char *text) {
     strbuf_append_char(out, '"');
 }
 
-static void append_int(struct strbuf *out, int64_t value) {
-    char digits[NUMBER_MAX];
-    size_t start = sizeof(digits);
-    uint64_t rest = value < 0 ? 0 - (uint64_t)value : (uint64_t)value;
-    do {
-        digits[--start] = (char)('0' + rest % 10);
-        rest /= 10;
-    } while (rest != 0);
-    if (value < 0) digits[--start] = '-';
-    strbuf_append(out, digits + start, sizeof(digits) - start);
-}
-
 /* The shorter of 15 and 17 digits that reads back as the same double. */
 static void append_double(struct strbuf *out, double value) {
     if (fabs(value) < 0x1p53 && value == (double)(int64_t)value) {
         if (value == 0 && signbit(value) != 0) {
             strbuf_append(out, "-0.0", 4);
         } else {
-            append_int(out, (int64_t)value);
+            strbuf_append_int(out, (int64_t)value);
         }
         return;
     }
@@ -131,7 +119,7 @@ static void append_value(struct strbuf *out, const struct field *field, const vo
         json_append_string(out, field_text(field, message));
         break;
     case FIELD_INT:
-        append_int(out, field_int(field, message));
+        strbuf_append_int(out, field_int(field, message));
         break;
     case FIELD_DOUBLE:
         append_double(out, field_double(field, message));

@@ -176,7 +176,7 @@ void message_get_text(const struct field *field, const void *message, struct str
         break;
     case FIELD_INT:
     case FIELD_TIME:
-        strbuf_append_format(out, "%lld", (long long)field_int(field, message));
+        strbuf_append_int(out, field_int(field, message));
         break;
     case FIELD_DOUBLE:
         strbuf_append_format(out, "%.17g", field_double(field, message));

@@ -192,6 +192,16 @@ static const char *date_now(void) {
     return text;
 }
 
+static void append_line(struct strbuf *out, const char *text) {
+    strbuf_append_text(out, text);
+    strbuf_append(out, "\r\n", 2);
+}
+
+static void append_header(struct strbuf *out, const char *name_and_colon, const char *value) {
+    strbuf_append_text(out, name_and_colon);
+    append_line(out, value);
+}
+
 static bool has_length(int status) {
     return status != 204 && status != 304;
 }
@@ -200,10 +210,18 @@ const void *answer_write(
     const struct answer *self, const struct answer_context *context, struct strbuf *out, size_t *ret_size) {
     const void *body = self->content != NULL ? self->content : self->body.data;
     size_t size = self->content != NULL ? self->content_size : self->body.size;
-    strbuf_append_format(out, "HTTP/1.1 %d %s\r\nDate: %s\r\n", self->status, status_text(self->status), date_now());
-    if (self->content_type != NULL) strbuf_append_format(out, "Content-Type: %s\r\n", self->content_type);
-    if (has_length(self->status)) strbuf_append_format(out, "Content-Length: %zu\r\n", size);
-    strbuf_append_format(out, "X-Request-Id: %s\r\n", context->request_id);
+    strbuf_append_text(out, "HTTP/1.1 ");
+    strbuf_append_int(out, self->status);
+    strbuf_append_char(out, ' ');
+    append_line(out, status_text(self->status));
+    append_header(out, "Date: ", date_now());
+    if (self->content_type != NULL) append_header(out, "Content-Type: ", self->content_type);
+    if (has_length(self->status)) {
+        strbuf_append_text(out, "Content-Length: ");
+        strbuf_append_int(out, (int64_t)size);
+        append_line(out, "");
+    }
+    append_header(out, "X-Request-Id: ", context->request_id);
     strbuf_append(out, self->headers.data, self->headers.size);
     if (context->cors != NULL) strbuf_append_text(out, context->cors);
     strbuf_append(out, security_headers, sizeof(security_headers) - 1);
