@@ -15,6 +15,18 @@ static bool eight_plain(const unsigned char *bytes) {
     return (word & EACH_BYTE(0x80)) == 0 && ((word + EACH_BYTE(0x7f)) & EACH_BYTE(0x80)) == EACH_BYTE(0x80);
 }
 
+/* ASCII without NUL, as nearly everything is. */
+static bool is_plain(const unsigned char *bytes, size_t size) {
+    size_t at = 0;
+    for (; size - at >= 8; at += 8) {
+        if (!eight_plain(bytes + at)) return false;
+    }
+    for (; at < size; at++) {
+        if (bytes[at] == 0 || bytes[at] >= 0x80) return false;
+    }
+    return true;
+}
+
 /* The bytes of the character at `bytes`, 0 when it is invalid or cut off. */
 static size_t character_size(const unsigned char *bytes, size_t left) {
     unsigned first = bytes[0];
@@ -36,6 +48,10 @@ static size_t character_size(const unsigned char *bytes, size_t left) {
 bool utf8_length(const char *text, size_t size, size_t *ret_length) {
     const unsigned char *bytes = (const unsigned char *)text;
     size_t length = 0;
+    if (is_plain(bytes, size)) {
+        *ret_length = size;
+        return true;
+    }
     for (size_t at = 0; at < size;) {
         if (size - at >= 8 && eight_plain(bytes + at)) {
             at += 8;
