@@ -169,7 +169,6 @@ CREATE TABLE bore.instances (
     current_session     text,                           -- tunnel_sessions.id: the open one that decides the phase
     heartbeat_session   boolean NOT NULL DEFAULT false, -- one came in this tunnel session
     silent              boolean NOT NULL DEFAULT false, -- they stopped for longer than HEARTBEAT_TIMEOUT_SECONDS
-    due                 bigint, -- while the phase is 'starting': the covered time when the rules of time look at it
     has_code_server     boolean,
     vscode_responsive   boolean,
     -- the status that follows from it (bore.instance_status), written by bore.settle alone
@@ -180,7 +179,13 @@ CREATE TABLE bore.instances (
 ) WITH (fillfactor = 60);
 CREATE INDEX instances_user ON bore.instances (user_id, created_at DESC, id DESC);
 CREATE INDEX instances_newest ON bore.instances (created_at DESC, id DESC);
-CREATE INDEX instances_due ON bore.instances (due) WHERE due IS NOT NULL;
+
+-- The instances in the phase 'starting'. Apart, because each connect and each tunnel that opens changes it: a column with
+-- an index would make these write every index of bore.instances.
+CREATE TABLE bore.waiting (
+    instance_id text PRIMARY KEY,
+    due         bigint NOT NULL -- the covered time when the rules of time look at it (sql/042)
+) WITH (fillfactor = 50);
 
 -- The last heartbeat of each instance that ever sent one. What every heartbeat writes stands here, in a narrow row: one
 -- look at each of 100,000 takes some milliseconds, so nobody must be told when to look (sql/042).
@@ -286,15 +291,14 @@ CREATE INDEX pending_closes_instance ON bore.pending_closes (instance_id);
 
 CREATE TABLE bore.status_history (
     id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    instance_id text NOT NULL REFERENCES bore.instances ON DELETE CASCADE,
+    instance_id text NOT NULL,
     status      text NOT NULL,
     reason      text NOT NULL,
     at          timestamptz NOT NULL
 );
 CREATE INDEX status_history_instance ON bore.status_history (instance_id, at DESC, id DESC);
 
--- The last 1000 samples of an instance: a ring, written in place. A foreign key would be checked at each heartbeat of the
--- first round, which is several times the cost of all else: a trigger removes what a deleted instance leaves.
+-- The last 1000 samples of an instance: a ring, written in place.
 CREATE TABLE bore.health_metrics (
     instance_id       text NOT NULL,
     slot              smallint NOT NULL CHECK (slot BETWEEN 0 AND 999),
@@ -307,11 +311,15 @@ CREATE TABLE bore.health_metrics (
     PRIMARY KEY (instance_id, slot)
 ) WITH (fillfactor = 70);
 
-CREATE FUNCTION bore.forget_samples() RETURNS trigger
+-- What is written of an instance, under its lock, many times a second: a foreign key would be checked for each row, which
+-- is several times the cost of the row. A trigger removes what a deleted instance leaves.
+CREATE FUNCTION bore.forget_instances() RETURNS trigger
     LANGUAGE plpgsql AS $$
 BEGIN
     DELETE FROM bore.health_metrics WHERE instance_id IN (SELECT id FROM gone);
+    DELETE FROM bore.status_history WHERE instance_id IN (SELECT id FROM gone);
+    DELETE FROM bore.waiting WHERE instance_id IN (SELECT id FROM gone);
     RETURN NULL;
 END $$;
-CREATE TRIGGER forget_samples AFTER DELETE ON bore.instances REFERENCING OLD TABLE AS gone
-    FOR EACH STATEMENT EXECUTE FUNCTION bore.forget_samples();
+CREATE TRIGGER forget_instances AFTER DELETE ON bore.instances REFERENCING OLD TABLE AS gone
+    FOR EACH STATEMENT EXECUTE FUNCTION bore.forget_instances();

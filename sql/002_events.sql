@@ -49,9 +49,8 @@ BEGIN
                entry.instance_id, jsonb_strip_nulls(coalesce(entry.payload, '{}'))
         FROM unnest(entries) WITH ORDINALITY AS entry (kind, user_id, instance_id, payload, at, position)
         RETURNING id, at, kind, user_id, instance_id, payload)
-    SELECT json_agg(json_build_object('id', id, 'at', bore.ms(at), 'kind', kind, 'user_id', user_id,
-                                      'instance_id', instance_id, 'payload', payload::text) ORDER BY id)::text
-    INTO answer FROM appended;
+    SELECT json_agg(told ORDER BY id)::text INTO answer
+    FROM (SELECT id, bore.ms(at) AS at, kind, user_id, instance_id, payload::text AS payload FROM appended) AS told;
     RETURN answer;
 END $$;
 

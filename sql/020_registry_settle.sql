@@ -13,66 +13,87 @@ CREATE TYPE bore.step AS (
     notice    bore.new_event
 );
 
--- Writes evidence and status of locked instances: several steps of one instance are taken in their order, each change
--- of status becomes a row of history and a `status` event. A reason that changes alone is written, and not told.
--- Answers what is to be appended.
+-- Writes evidence and status of locked instances: each change of status becomes a row of history and a `status` event.
+-- A reason that changes alone is written, and not told. Answers what is to be appended. The steps are ordered by their
+-- instances' ids, because heartbeats are locked on the way; of several steps of one instance each has its turn.
 CREATE FUNCTION bore.settle(steps bore.step[], idle_timeout interval) RETURNS bore.new_event[]
     LANGUAGE plpgsql AS $$
 DECLARE
     rows   bore.instances[] := ARRAY (SELECT step.instance FROM unnest(steps) AS step);
+    turns  bigint[];
     events bore.new_event[];
     now    timestamptz;
 BEGIN
     IF cardinality(rows) = 0 THEN
         RETURN NULL;
+    ELSIF (SELECT count(DISTINCT (instance).id) FROM unnest(steps)) < cardinality(steps) THEN
+        turns := ARRAY (SELECT row_number() OVER (PARTITION BY (step.instance).id ORDER BY n)
+                        FROM unnest(steps) WITH ORDINALITY AS step (instance, actor, server_id, notice, n) ORDER BY n);
+        PERFORM 1 FROM bore.heartbeats
+        WHERE instance_id = ANY (ARRAY (SELECT id FROM unnest(rows))) ORDER BY instance_id FOR NO KEY UPDATE;
+        FOR turn IN 1 .. (SELECT max(n) FROM unnest(turns) AS n) LOOP
+            events := events || bore.settle(ARRAY (
+                SELECT ROW (step.instance, step.actor, step.server_id, step.notice)::bore.step
+                FROM unnest(steps) WITH ORDINALITY AS step (instance, actor, server_id, notice, n)
+                WHERE turns[n] = turn ORDER BY n), idle_timeout);
+        END LOOP;
+        RETURN events;
     END IF;
     now := bore.clock();
     WITH judged AS MATERIALIZED (
-        SELECT told.ordinality AS position, told.actor, told.server_id, told.notice, told.id, told.user_id, told.name,
-               told.server_host, told.assigned_server, told.remote_port, told.public_url, told.phase,
-               told.phase_reason, told.phase_since, told.server_reported, told.current_session, told.heartbeat_session,
-               told.silent, told.has_code_server, told.vscode_responsive, told.status_since,
-               greatest(now, told.status_since) AS at, verdict.status AS next_status, verdict.reason AS next_reason,
-               coalesce(lag(verdict.status) OVER (PARTITION BY told.id ORDER BY told.ordinality), told.status)
-                   AS previous
-        FROM ROWS FROM (unnest(rows), unnest(steps)) WITH ORDINALITY AS told
-        LEFT JOIN bore.heartbeats AS heard ON heard.instance_id = told.id
+        SELECT before.at AS place, before.phase AS phase_before, before.phase_since AS since_before,
+               before.status AS previous, verdict.status AS next_status, verdict.reason AS next_reason,
+               greatest(now, before.status_since) AS at,
+               CASE WHEN verdict.status <> before.status THEN greatest(now, before.status_since)
+                    ELSE before.status_since END AS since, copy.steady,
+               CASE WHEN (heard.owner, heard.steady, heard.vscode, heard.code) IS DISTINCT FROM (
+                             told.user_id, copy.steady, told.vscode_responsive, told.has_code_server)
+                    THEN heard.at END AS copy_at, told.*
+        FROM ROWS FROM (unnest(rows), unnest(steps)) AS told
+        CROSS JOIN LATERAL (SELECT ctid AS at, phase, phase_since, status, status_since FROM bore.instances
+                            WHERE id = told.id LIMIT 1) AS before
+        LEFT JOIN LATERAL (SELECT last_activity, owner, steady, vscode, code, ctid AS at FROM bore.heartbeats
+                           WHERE instance_id = told.id LIMIT 1) AS heard ON true
         CROSS JOIN LATERAL bore.instance_status(told.phase, told.phase_reason, told.heartbeat_session, told.silent,
-            told.has_code_server, told.vscode_responsive, heard.last_activity, now, idle_timeout) AS verdict),
+            told.has_code_server, told.vscode_responsive, heard.last_activity, now, idle_timeout) AS verdict
+        CROSS JOIN LATERAL (
+            SELECT CASE WHEN told.phase = 'connected' AND told.heartbeat_session AND NOT told.silent
+                        THEN verdict.status END AS steady) AS copy),
     history AS (
         INSERT INTO bore.status_history (instance_id, status, reason, at)
-        SELECT id, next_status, next_reason, at FROM judged WHERE next_status <> previous ORDER BY position),
-    last AS (
-        SELECT DISTINCT ON (id) *, bool_or(next_status <> previous) OVER (PARTITION BY id) AS changed
-        FROM judged ORDER BY id, position DESC),
+        SELECT id, next_status, next_reason, at FROM judged WHERE next_status <> previous),
+    waits AS (
+        INSERT INTO bore.waiting (instance_id, due)
+        SELECT id, 0 FROM judged
+        WHERE phase = 'starting' AND (phase_before <> 'starting' OR since_before <> phase_since)
+        ON CONFLICT (instance_id) DO UPDATE SET due = 0),
+    came AS (
+        DELETE FROM bore.waiting
+        WHERE instance_id = ANY (ARRAY (SELECT id FROM judged WHERE phase <> 'starting' AND phase_before = 'starting'))),
     written AS (
         UPDATE bore.instances SET
-            server_host = last.server_host, assigned_server = last.assigned_server, remote_port = last.remote_port,
-            public_url = last.public_url, updated_at = last.at, phase = last.phase, phase_reason = last.phase_reason,
-            phase_since = last.phase_since,
-            due = CASE WHEN last.phase <> 'starting' THEN NULL
-                       WHEN instances.phase = 'starting' AND instances.phase_since = last.phase_since THEN instances.due
-                       ELSE 0 END,
-            server_reported = last.server_reported,
-            current_session = last.current_session, heartbeat_session = last.heartbeat_session, silent = last.silent,
-            has_code_server = last.has_code_server, vscode_responsive = last.vscode_responsive,
-            status = last.next_status, status_reason = last.next_reason,
-            status_since = CASE WHEN last.changed THEN last.at ELSE last.status_since END
-        FROM last WHERE instances.id = last.id),
+            server_host = judged.server_host, assigned_server = judged.assigned_server,
+            remote_port = judged.remote_port, public_url = judged.public_url, updated_at = judged.at,
+            phase = judged.phase, phase_reason = judged.phase_reason, phase_since = judged.phase_since,
+            server_reported = judged.server_reported, current_session = judged.current_session,
+            heartbeat_session = judged.heartbeat_session, silent = judged.silent,
+            has_code_server = judged.has_code_server, vscode_responsive = judged.vscode_responsive,
+            status = judged.next_status, status_reason = judged.next_reason, status_since = judged.since
+        FROM judged WHERE instances.ctid = judged.place),
     copied AS (
         UPDATE bore.heartbeats AS heard SET
-            owner = last.user_id,
-            steady = CASE WHEN last.phase = 'connected' AND last.heartbeat_session AND NOT last.silent
-                          THEN last.next_status END,
-            vscode = last.vscode_responsive, code = last.has_code_server
-        FROM last WHERE heard.instance_id = last.id)
-    SELECT array_agg(event.told ORDER BY event.position, event.part) INTO events
-    FROM (SELECT position, 1 AS part, notice AS told FROM judged WHERE (notice).kind IS NOT NULL
-          UNION ALL
-          SELECT position, 2, ROW ('status', user_id, id,
-                     jsonb_build_object('status', next_status, 'previous_status', previous, 'reason', next_reason,
-                                        'name', name, 'actor', actor, 'server_id', server_id), at)::bore.new_event
-          FROM judged WHERE next_status <> previous) AS event;
+            owner = judged.user_id, steady = judged.steady, vscode = judged.vscode_responsive,
+            code = judged.has_code_server
+        FROM judged WHERE heard.ctid = judged.copy_at)
+    SELECT array_agg(event) INTO events
+    FROM judged CROSS JOIN LATERAL (VALUES
+        (notice),
+        (CASE WHEN next_status <> previous THEN
+             ROW ('status', user_id, id,
+                  jsonb_object(ARRAY ['status', next_status, 'previous_status', previous, 'reason', next_reason,
+                                      'name', name, 'actor', actor, 'server_id', server_id]), at)::bore.new_event
+         END)) AS told (event)
+    WHERE (event).kind IS NOT NULL;
     RETURN events;
 END $$;
 

@@ -55,7 +55,8 @@ END $$;
 -- ---- tunnels that do not come ---------------------------------------------------------------------------------------
 
 -- One instance in the phase 'starting' whose time has come: what becomes of it, or when to look again.
-CREATE FUNCTION bore.starting_ends(INOUT instance bore.instances, covered bigint, starting_ms bigint, now timestamptz)
+CREATE FUNCTION bore.starting_ends(INOUT instance bore.instances, INOUT due bigint, covered bigint, starting_ms bigint,
+                                   now timestamptz)
     LANGUAGE plpgsql AS $$
 DECLARE
     earlier   bore.tunnel_sessions;
@@ -68,14 +69,14 @@ BEGIN
     FROM bore.tunnel_tokens AS token LEFT JOIN bore.tunnel_sessions AS session ON session.id = token.session_id
     WHERE token.instance_id = instance.id AND token.revoked_at IS NULL;
     IF validated + starting_ms + bore.patience() > covered THEN
-        instance.due := validated + starting_ms + bore.patience();
+        due := validated + starting_ms + bore.patience();
     ELSIF validated IS NOT NULL THEN
         instance := bore.with_phase(instance, 'failed', 'the tunnel did not open in time', now);
     ELSIF ends IS NOT NULL THEN
         -- It may be validated at any moment from now on, so we are back before that can be too long ago.
-        instance.due := covered + least(starting_ms, greatest(100, bore.ms(ends) - bore.ms(now)));
-    ELSIF instance.due = 0 THEN
-        instance.due := covered + starting_ms;
+        due := covered + least(starting_ms, greatest(100, bore.ms(ends) - bore.ms(now)));
+    ELSIF due = 0 THEN
+        due := covered + starting_ms;
     ELSE
         instance := bore.with_phase(instance, 'inactive', 'the tunnel token was not used in time', now);
     END IF;
@@ -90,28 +91,37 @@ BEGIN
     END IF;
 END $$;
 
+-- Instances whose time has come. All that wait are looked at: they are few, in narrow rows.
+CREATE FUNCTION bore.overdue_tunnels(covered bigint, most integer) RETURNS text[]
+    LANGUAGE plpgsql SET enable_seqscan = on AS $$
+BEGIN
+    RETURN ARRAY (SELECT instance_id FROM bore.waiting WHERE due <= covered ORDER BY due LIMIT most);
+END $$;
+
 CREATE FUNCTION bore.end_starting(covered bigint, starting_ms bigint, idle_timeout interval, most integer)
     RETURNS bore.new_event[]
     LANGUAGE plpgsql AS $$
 DECLARE
     now   timestamptz;
-    rows  bore.instances[];
-    after bore.instances[];
+    ids   text[] := bore.overdue_tunnels(covered, most);
+    steps bore.step[];
 BEGIN
-    rows := ARRAY (SELECT instances FROM bore.instances
-                   WHERE id = ANY (ARRAY (SELECT id FROM bore.instances WHERE due <= covered ORDER BY due LIMIT most))
-                     AND due <= covered
-                   ORDER BY id FOR NO KEY UPDATE SKIP LOCKED);
-    IF cardinality(rows) = 0 THEN
+    IF cardinality(ids) = 0 THEN
         RETURN NULL;
     END IF;
+    ids := ARRAY (SELECT id FROM bore.instances WHERE id = ANY (ids) ORDER BY id FOR NO KEY UPDATE SKIP LOCKED);
     now := bore.clock();
-    after := ARRAY (SELECT bore.starting_ends(ROW (row.*)::bore.instances, covered, starting_ms, now)
-                    FROM unnest(rows) AS row);
-    UPDATE bore.instances AS mine SET due = later.due
-    FROM unnest(after) AS later WHERE mine.id = later.id AND later.phase = 'starting';
-    RETURN bore.settle(ARRAY (SELECT ROW (ROW (ended.*)::bore.instances, 'monitor', NULL, NULL)::bore.step
-                              FROM unnest(after) AS ended WHERE ended.phase <> 'starting'), idle_timeout);
+    WITH after AS MATERIALIZED (
+        SELECT looked.instance, looked.due
+        FROM bore.waiting JOIN bore.instances ON id = instance_id
+        CROSS JOIN LATERAL bore.starting_ends(instances, waiting.due, covered, starting_ms, now) AS looked
+        WHERE instance_id = ANY (ids) AND waiting.due <= covered),
+    later AS (
+        UPDATE bore.waiting SET due = after.due
+        FROM after WHERE instance_id = (after.instance).id AND (after.instance).phase = 'starting')
+    SELECT array_agg(ROW (instance, 'monitor', NULL, NULL)::bore.step ORDER BY (instance).id) INTO steps
+    FROM after WHERE (instance).phase <> 'starting';
+    RETURN bore.settle(steps, idle_timeout);
 END $$;
 
 -- ---- bore-servers ---------------------------------------------------------------------------------------------------

@@ -309,6 +309,7 @@ static void test_races(void **state) {
     }
     assert_int_equal(sql_number(db, "SELECT max(id) - count(*) FROM bore.events"), 0);
     assert_int_equal(sql_number(db, "SELECT count(*) FROM bore.health_metrics WHERE instance_id = $1", doomed), 0);
+    assert_int_equal(sql_number(db, "SELECT count(*) FROM bore.status_history WHERE instance_id = $1", doomed), 0);
     assert_int_equal(sql_number(db, "SELECT count(*) FROM bore.status_history AS h JOIN bore.status_history AS later "
                                     "ON later.instance_id = h.instance_id AND later.id > h.id AND later.at < h.at"),
         0);

@@ -236,7 +236,7 @@ static void test_validated(void **state) {
     assert_string_equal(status(instance), "error: the tunnel did not open in time");
     report(instance, "connected", "5000");
     assert_string_equal(status(instance), "active: tunnel connected");
-    assert_string_equal(sql_ask(db, "SELECT coalesce(due::text, 'none') FROM bore.instances"), "none");
+    assert_string_equal(sql_ask(db, "SELECT coalesce(max(due)::text, 'none') FROM bore.waiting"), "none");
 }
 
 /* It is validated late: its time begins then. */
@@ -268,7 +268,7 @@ static void test_unused(void **state) {
     assert_string_equal(status(instance), "starting: waiting for the tunnel");
     assert_int_equal(sql_number(db,
                          "SELECT round((due - (SELECT covered FROM bore.coverage)) / 10000.0) FROM "
-                         "bore.instances WHERE id = $1",
+                         "bore.waiting WHERE instance_id = $1",
                          instance),
         2);
     set_clock("21 seconds");

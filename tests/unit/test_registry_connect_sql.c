@@ -129,8 +129,10 @@ static void test_validation(void **state) {
     assert_valid(token);
     sql_run(db, "UPDATE bore.tunnel_tokens SET expires_at = now()");
     assert_invalid(token, "expired");
+    assert_int_equal(sql_number(db, "SELECT count(*) FROM bore.waiting WHERE instance_id = $1", id), 1);
     sql_ask(db, "DELETE FROM bore.instances WHERE id = $1", id);
     assert_invalid(token, "not known");
+    assert_int_equal(sql_number(db, "SELECT count(*) FROM bore.waiting WHERE instance_id = $1", id), 0);
 }
 
 static void test_bandwidth(void **state) {
