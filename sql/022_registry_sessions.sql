@@ -230,8 +230,10 @@ END $$;
 -- ---- what follows ---------------------------------------------------------------------------------------------------
 
 CREATE FUNCTION bore.host_and_port(host text, port integer) RETURNS text
-    LANGUAGE sql IMMUTABLE
+    LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
     RETURN CASE WHEN host LIKE '%:%' AND host NOT LIKE '[%' THEN '[' || host || ']' ELSE host END || ':' || port;
+END $$;
 
 -- Whether the server that tunnel/start names can be the session's: it is, or it is not one that registered under that
 -- name, or the session's is unknown.
@@ -242,11 +244,13 @@ BEGIN
 END $$;
 
 CREATE FUNCTION bore.tunnel_notice(kind text, session bore.tunnel_sessions, at timestamptz) RETURNS bore.new_event
-    LANGUAGE sql IMMUTABLE
+    LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
     RETURN ROW (kind, session.user_id, session.instance_id,
                 jsonb_build_object('session_id', session.id, 'remote_port', session.remote_port,
                                    'public_url', session.public_url, 'server_id', session.server_id,
                                    'reason', session.close_reason), at)::bore.new_event;
+END $$;
 
 -- The instance as it is now is a step of its history.
 CREATE FUNCTION bore.tunnel_step(INOUT state bore.tunnel_state, kind text, place integer, now timestamptz)
@@ -265,6 +269,14 @@ BEGIN
     instance.current_session := session.id;
     instance.remote_port := session.remote_port;
     instance.public_url := session.public_url;
+END $$;
+
+-- The tunnel that the instance waited for is there.
+CREATE FUNCTION bore.with_tunnel(INOUT instance bore.instances, session bore.tunnel_sessions, now timestamptz)
+    LANGUAGE plpgsql AS $$
+BEGIN
+    instance := bore.with_session(bore.with_phase(instance, 'connected', 'tunnel connected', now), session);
+    instance.server_reported := true;
 END $$;
 
 -- A session ends. The status changes only if it was the current one and no other is open, or if it never opened, while
@@ -363,10 +375,12 @@ BEGIN
     state.sessions := state.sessions || session;
 END $$;
 
-CREATE FUNCTION bore.tunnel_address(instance bore.instances, report bore.tunnel_report, default_host text) RETURNS text
+-- Where a tunnel is to be found: where its report says, or on that port of the bore-server.
+CREATE FUNCTION bore.tunnel_address(instance bore.instances, public_url text, port integer, default_host text)
+    RETURNS text
     LANGUAGE sql IMMUTABLE
-    RETURN coalesce(report.public_url, bore.host_and_port(
-        coalesce(instance.server_host, instance.pinned_host, default_host), report.remote_port));
+    RETURN coalesce(public_url, bore.host_and_port(
+        coalesce(instance.server_host, instance.pinned_host, default_host), port));
 
 -- A session is open, and is the current one unless a bore-server numbered a later one. Without a place it is a new one.
 CREATE FUNCTION bore.tunnel_open(INOUT state bore.tunnel_state, place integer, report bore.tunnel_report,
@@ -390,7 +404,7 @@ BEGIN
     session.sequence := coalesce(report.sequence, session.sequence);
     session.server_id := coalesce(report.server_id, session.server_id);
     session.remote_port := report.remote_port;
-    session.public_url := bore.tunnel_address(own, report, default_host);
+    session.public_url := bore.tunnel_address(own, report.public_url, report.remote_port, default_host);
     session.doubtful_port := doubtful;
     session.doubtful_until := CASE WHEN doubtful THEN now + bore.report_window() END;
     state.sessions[place] := session;
@@ -427,7 +441,8 @@ BEGIN
     session.sequence := coalesce(session.sequence, report.sequence);
     session.connected_at := coalesce(session.connected_at, now);
     session.remote_port := coalesce(session.remote_port, report.remote_port);
-    session.public_url := coalesce(session.public_url, bore.tunnel_address(state.instance, report, default_host));
+    session.public_url := coalesce(session.public_url, bore.tunnel_address(state.instance, report.public_url,
+                                                                           report.remote_port, default_host));
     IF session IS DISTINCT FROM known THEN
         state.sessions[place] := session;
         state.changed := state.changed || session.id;

@@ -1,8 +1,9 @@
 -- 024_registry_reports.sql: what bore-servers send, many at a time: validate-key, and the reports of 022.
 --
 -- Plans are made once a connection, maybe while the tables are still empty, and must be good for full ones: hence
--- generic plans, by indexes, without merge joins (which would read whole indexes). Each function takes parallel arrays
--- in arrival order and answers a row for each, with `ord`. One call is one transaction and one commit for all.
+-- generic plans, by indexes, without merge joins (which would read whole indexes), and keys that are joined are also
+-- asked for by = ANY (or a hash join might read the whole table). Each function takes parallel arrays in arrival order
+-- and answers a row for each, with `ord`. One call is one transaction and one commit for all.
 
 -- ---- validate-key ---------------------------------------------------------------------------------------------------
 
@@ -200,17 +201,17 @@ BEGIN
     WHERE usage.id = ANY (ids) AND session.id = usage.tunnel_session;
 END $$;
 
--- Usage sessions that could belong to the tunnels that are reported connected.
-CREATE FUNCTION bore.usage_candidates(reports bore.batch_report[], starting_timeout interval, now timestamptz)
+-- Usage sessions that could belong to the tunnels that are reported connected: of these users, on these ports.
+CREATE FUNCTION bore.usage_candidates(owners text[], ports integer[], starting_timeout interval, now timestamptz)
     RETURNS text[]
     LANGUAGE plpgsql STABLE AS $$
 BEGIN
     RETURN ARRAY (
         SELECT usage.id
-        FROM unnest(reports) AS report JOIN bore.instances AS instance ON instance.id = report.instance_id
-        JOIN bore.usage_sessions AS usage ON usage.user_id = instance.user_id
-            AND usage.public_port = report.remote_port AND usage.started_at > now - starting_timeout
-        WHERE report.kind = 'connected' AND usage.tunnel_session IS NULL);
+        FROM unnest(owners, ports) AS tunnel (owner, port)
+        JOIN bore.usage_sessions AS usage ON usage.user_id = tunnel.owner AND usage.public_port = tunnel.port
+            AND usage.started_at > now - starting_timeout
+        WHERE usage.tunnel_session IS NULL);
 END $$;
 
 -- Joins usage sessions to the tunnel sessions they are about, as far as those are known: the open one on that port, or
@@ -236,6 +237,59 @@ BEGIN
     WHERE id = ANY (ids) AND tunnel_session IS NULL;
 END $$;
 
+-- The sessions of an instance that a report may be about.
+CREATE FUNCTION bore.tunnel_recent(instance text, starting_timeout interval, now timestamptz)
+    RETURNS SETOF bore.tunnel_sessions
+    LANGUAGE sql STABLE AS $$
+    SELECT * FROM (SELECT * FROM bore.tunnel_sessions WHERE instance_id = instance
+                   ORDER BY closed_at DESC NULLS FIRST LIMIT 12) AS recent
+    WHERE connected_at IS NOT NULL OR coalesce(closed_at, created_at) > now - starting_timeout;
+$$;
+
+-- The first `connected` of a tunnel, as it nearly always is, in one statement instead of thought through by 022, which
+-- would come to the same: nothing else is told of the instance, which waits for it; it names nothing, no tunnel/start is
+-- to be joined, and of the sessions that could be meant one is pending, while the others ended, and opened long before.
+-- Writes the sessions, and answers a step for each. `wanted`: the instances that are told something, once for each
+-- report; `locked`: those that there are.
+CREATE FUNCTION bore.tunnels_open(reports bore.batch_report[], wanted text[], locked text[], refused integer[],
+                                  usages text[], starting_timeout interval, default_host text, now timestamptz)
+    RETURNS bore.step[]
+    LANGUAGE plpgsql AS $$
+DECLARE
+    single text[] := ARRAY (SELECT id FROM unnest(wanted) AS id WHERE id = ANY (locked)
+                            GROUP BY id HAVING count(*) = 1);
+    steps  bore.step[];
+BEGIN
+    WITH plain AS MATERIALIZED (
+        SELECT instance, known.pending, report.server_id, report.remote_port,
+               bore.tunnel_address(instance, report.public_url, report.remote_port, default_host) AS public_url
+        FROM unnest(reports) AS report
+        JOIN bore.instances AS instance ON instance.id = report.instance_id AND instance.phase = 'starting'
+        CROSS JOIN LATERAL (
+            SELECT max(id) FILTER (WHERE state = 'pending') AS pending,
+                   count(*) FILTER (WHERE live OR connected_at IS NULL OR connected_at > now - bore.report_window())
+                       AS possible
+            FROM bore.tunnel_recent(instance.id, starting_timeout, now)) AS known
+        WHERE report.kind = 'connected' AND report.session_id IS NULL AND report.sequence IS NULL
+          AND report.instance_id = ANY (single) AND report.ord <> ALL (refused)
+          AND known.possible = 1 AND known.pending IS NOT NULL
+          AND (cardinality(usages) = 0 OR NOT EXISTS (
+                   SELECT 1 FROM bore.usage_sessions AS usage
+                   WHERE usage.id = ANY (usages) AND usage.user_id = instance.user_id
+                     AND usage.public_port = report.remote_port))),
+    opened AS (
+        UPDATE bore.tunnel_sessions AS session SET
+            state = 'open', connected_at = now, server_id = coalesce(plain.server_id, session.server_id),
+            remote_port = plain.remote_port, public_url = plain.public_url, doubtful_port = false,
+            doubtful_until = NULL
+        FROM plain WHERE session.id = plain.pending
+        RETURNING plain.instance, session)
+    SELECT array_agg(ROW (bore.with_tunnel(instance, session, now), 'server', (session).server_id,
+                          bore.tunnel_notice('tunnel.connected', session, now))::bore.step ORDER BY (instance).id)
+    INTO steps FROM opened;
+    RETURN steps;
+END $$;
+
 -- What is known of these instances, locked by the caller, as are these usage sessions.
 CREATE FUNCTION bore.tunnel_states(ids text[], usages text[], reports bore.batch_report[], starting_timeout interval,
                                    now timestamptz)
@@ -247,10 +301,7 @@ BEGIN
                      ORDER BY instance.id)
     FROM bore.instances AS instance CROSS JOIN LATERAL (
         SELECT (SELECT array_agg(session ORDER BY created_at, id)
-                FROM (SELECT session, created_at, id, connected_at, closed_at FROM bore.tunnel_sessions AS session
-                      WHERE instance_id = instance.id ORDER BY closed_at DESC NULLS FIRST LIMIT 12) AS recent
-                WHERE connected_at IS NOT NULL
-                   OR coalesce(closed_at, created_at) > now - starting_timeout) AS sessions,
+                FROM bore.tunnel_recent(instance.id, starting_timeout, now) AS session) AS sessions,
                CASE WHEN cardinality(usages) > 0 THEN
                    (SELECT array_agg(usage ORDER BY usage.started_at DESC) FROM bore.usage_sessions AS usage
                     WHERE usage.user_id = instance.user_id AND usage.tunnel_session IS NULL
@@ -276,26 +327,29 @@ BEGIN
     END LOOP;
 END $$;
 
--- Writes what has changed; answers the events.
-CREATE FUNCTION bore.tunnel_write(states bore.tunnel_state[], idle_timeout interval, now timestamptz) RETURNS text
+-- Writes what has changed of the sessions, and what hangs on them; answers the steps of the instances, for bore.settle.
+CREATE FUNCTION bore.tunnel_write(states bore.tunnel_state[], now timestamptz)
+    RETURNS bore.step[]
     LANGUAGE plpgsql AS $$
 DECLARE
     revoked text[] := ARRAY (SELECT unnest(state.revoked) FROM unnest(states) AS state);
     joined  text[] := ARRAY (SELECT start.id FROM unnest(states) AS state, unnest(state.starts) AS start
                              WHERE start.tunnel_session IS NOT NULL);
-    steps   bore.step[];
 BEGIN
-    INSERT INTO bore.tunnel_sessions
-    SELECT session.* FROM unnest(states) AS state, unnest(state.sessions) AS session
-    WHERE session.id = ANY (state.changed)
-    ON CONFLICT (id) DO UPDATE SET
-        state = EXCLUDED.state, server_id = EXCLUDED.server_id, remote_port = EXCLUDED.remote_port,
-        public_url = EXCLUDED.public_url, external_id = EXCLUDED.external_id, sequence = EXCLUDED.sequence,
-        connected_at = EXCLUDED.connected_at, closed_at = EXCLUDED.closed_at, live = EXCLUDED.live,
-        closed_by = EXCLUDED.closed_by,
-        close_reason = EXCLUDED.close_reason, attempts = EXCLUDED.attempts, disconnects = EXCLUDED.disconnects,
-        disconnect_at = EXCLUDED.disconnect_at,
-        doubtful_port = EXCLUDED.doubtful_port, doubtful_until = EXCLUDED.doubtful_until;
+    WITH known AS MATERIALIZED (
+        SELECT session.* FROM unnest(states) AS state, unnest(state.sessions) AS session
+        WHERE session.id = ANY (state.changed)),
+    written AS (
+        UPDATE bore.tunnel_sessions AS session SET
+            state = known.state, server_id = known.server_id, remote_port = known.remote_port,
+            public_url = known.public_url, external_id = known.external_id, sequence = known.sequence,
+            connected_at = known.connected_at, closed_at = known.closed_at, live = known.live,
+            closed_by = known.closed_by, close_reason = known.close_reason, attempts = known.attempts,
+            disconnects = known.disconnects, disconnect_at = known.disconnect_at,
+            doubtful_port = known.doubtful_port, doubtful_until = known.doubtful_until
+        FROM known WHERE session.id = known.id AND session.id = ANY (ARRAY (SELECT id FROM known))
+        RETURNING session.id)
+    INSERT INTO bore.tunnel_sessions SELECT * FROM known WHERE id NOT IN (SELECT id FROM written);
     IF cardinality(revoked) > 0 THEN
         UPDATE bore.tunnel_tokens SET revoked_at = now WHERE token_hash = ANY (revoked) AND revoked_at IS NULL;
     END IF;
@@ -305,11 +359,11 @@ BEGIN
         WHERE usage.id = start.id AND usage.id = ANY (joined);
         PERFORM bore.usage_show(joined);
     END IF;
-    SELECT array_agg(ROW (step.instance, step.actor, step.server_id, step.notice)::bore.step
-                     ORDER BY (state.instance).id, step.n)
-    INTO steps
-    FROM unnest(states) AS state, unnest(state.steps) WITH ORDINALITY AS step (instance, actor, server_id, notice, n);
-    RETURN bore.append_events(bore.settle(steps, idle_timeout));
+    RETURN ARRAY (
+        SELECT ROW (step.instance, step.actor, step.server_id, step.notice)::bore.step
+        FROM unnest(states) AS state,
+             unnest(state.steps) WITH ORDINALITY AS step (instance, actor, server_id, notice, n)
+        ORDER BY (state.instance).id, step.n);
 END $$;
 
 -- A bore-server that reports a tunnel's end needs not be told to close it: the one it names, or else any.
@@ -332,55 +386,73 @@ CREATE FUNCTION bore.tunnel_reports(reports bore.batch_report[], default_host te
     RETURNS TABLE (ord integer, success boolean, session_id text, error text, error_message text, error_field text,
                    events text)
     LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
-    SET enable_mergejoin = off AS $$
+    SET enable_mergejoin = off SET enable_bitmapscan = off AS $$
 #variable_conflict use_column
 DECLARE
     now      timestamptz;
-    kinds    text[] := ARRAY (SELECT DISTINCT kind FROM unnest(reports));
-    refused  integer[] := ARRAY (SELECT ord FROM unnest(reports) WHERE NOT bore.is_public_url(public_url));
-    named    text[] := ARRAY (SELECT DISTINCT session_id FROM unnest(reports)
-                              WHERE session_id IS NOT NULL AND kind <> 'connected');
+    refused  integer[];
+    named    text[];    -- usage sessions
+    owners   text[];    -- of the instances with a tunnel,
+    ports    integer[]; -- and where `connected` says that it is
+    starting text[];
+    ends     boolean;
     starts   jsonb := '{}';
+    fresh    text[]; -- what they opened
     usages   text[];
     wanted   text[];
     found    text[];
+    steps    bore.step[];
+    others   text[];
     states   bore.tunnel_state[];
     told     text;
 BEGIN
+    SELECT coalesce(array_agg(ord) FILTER (WHERE NOT bore.is_public_url(public_url)), '{}'),
+           coalesce(array_agg(session_id) FILTER (WHERE session_id IS NOT NULL AND kind <> 'connected'), '{}'),
+           coalesce(array_agg(instance_id) FILTER (WHERE kind IN ('connected', 'disconnected')), '{}'),
+           array_agg(user_id) FILTER (WHERE kind = 'start'), coalesce(bool_or(kind IN ('disconnected', 'end')), false)
+    INTO refused, named, wanted, starting, ends FROM unnest(reports);
+    SELECT array_agg(instance.user_id), array_agg(CASE report.kind WHEN 'connected' THEN report.remote_port END)
+    INTO owners, ports
+    FROM unnest(reports) AS report JOIN bore.instances AS instance ON instance.id = report.instance_id
+    WHERE instance.id = ANY (ARRAY (SELECT instance_id FROM unnest(reports)));
     -- One at a time for each user: a tunnel/start and the `connected` that it belongs to would not see each other.
     PERFORM 1 FROM bore.users
-    WHERE id = ANY (ARRAY (SELECT user_id FROM unnest(reports) WHERE kind = 'start')
-                    || ARRAY (SELECT usage.user_id FROM unnest(named) AS name JOIN bore.usage_sessions AS usage
-                                  ON usage.id = name)
-                    || ARRAY (SELECT instance.user_id FROM unnest(reports) AS report JOIN bore.instances AS instance
-                                  ON instance.id = report.instance_id))
+    WHERE id = ANY (owners || starting || CASE WHEN cardinality(named) > 0 THEN ARRAY (
+                        SELECT user_id FROM bore.usage_sessions WHERE id = ANY (named)) END)
     ORDER BY id FOR NO KEY UPDATE;
     now := bore.clock();
-    IF 'start' = ANY (kinds) THEN
+    IF starting IS NOT NULL THEN
         starts := (SELECT coalesce(jsonb_object_agg(ord, id), '{}') FROM bore.usage_starts(reports, now));
+        fresh := ARRAY (SELECT value FROM jsonb_each_text(starts));
     END IF;
-    usages := ARRAY (SELECT id FROM bore.usage_sessions
-                     WHERE id = ANY (named || ARRAY (SELECT value FROM jsonb_each_text(starts))
-                                     || bore.usage_candidates(reports, starting_timeout, now))
-                     ORDER BY id FOR UPDATE);
+    usages := named || fresh || bore.usage_candidates(owners, ports, starting_timeout, now);
     IF cardinality(usages) > 0 THEN
+        usages := ARRAY (SELECT id FROM bore.usage_sessions WHERE id = ANY (usages) ORDER BY id FOR UPDATE);
         PERFORM bore.usage_reports(reports, now);
-        PERFORM bore.usage_join(named || ARRAY (SELECT value FROM jsonb_each_text(starts)));
+        PERFORM bore.usage_join(named || fresh);
     END IF;
-    wanted := ARRAY (SELECT instance_id FROM unnest(reports) WHERE kind IN ('connected', 'disconnected')
-                     UNION
-                     SELECT session.instance_id FROM bore.usage_sessions AS usage
-                     JOIN bore.tunnel_sessions AS session ON session.id = usage.tunnel_session
-                     WHERE usage.id = ANY (named));
+    IF cardinality(named) > 0 THEN
+        wanted := wanted || ARRAY (SELECT session.instance_id FROM bore.usage_sessions AS usage
+                                   JOIN bore.tunnel_sessions AS session ON session.id = usage.tunnel_session
+                                   WHERE usage.id = ANY (named));
+    END IF;
     found := ARRAY (SELECT id FROM bore.instances WHERE id = ANY (wanted) ORDER BY id FOR NO KEY UPDATE);
     now := bore.clock();
     IF cardinality(named) > 0 THEN
         PERFORM bore.usage_show(named);
     END IF;
-    states := bore.tunnel_states(found, usages, reports, starting_timeout, now);
-    states := bore.tunnel_hear(states, reports, refused, default_host, now);
-    told := bore.tunnel_write(states, idle_timeout, now);
-    IF kinds && ARRAY ['disconnected', 'end'] THEN
+    steps := bore.tunnels_open(reports, wanted, found, refused, usages, starting_timeout, default_host, now);
+    IF coalesce(cardinality(steps), 0) < cardinality(found) THEN
+        others := ARRAY (SELECT unnest(found) EXCEPT SELECT (instance).id FROM unnest(steps));
+        states := bore.tunnel_states(others, usages, reports, starting_timeout, now);
+        states := bore.tunnel_hear(states, reports, refused, default_host, now);
+        steps := ARRAY (SELECT ROW (step.instance, step.actor, step.server_id, step.notice)::bore.step
+                        FROM unnest(steps || bore.tunnel_write(states, now)) WITH ORDINALITY
+                            AS step (instance, actor, server_id, notice, n)
+                        ORDER BY (step.instance).id, step.n);
+    END IF;
+    told := bore.append_events(bore.settle(steps, idle_timeout));
+    IF ends THEN
         PERFORM bore.closes_done(reports);
     END IF;
     RETURN QUERY
@@ -446,7 +518,7 @@ BEGIN
     ids := ARRAY (SELECT id FROM bore.instances WHERE id = ANY (ids) ORDER BY id FOR NO KEY UPDATE);
     states := bore.tunnel_states(ids, NULL, NULL, interval '1 hour', now);
     states := ARRAY (SELECT bore.tunnel_reconsider(ROW (state.*)::bore.tunnel_state, now) FROM unnest(states) AS state);
-    RETURN bore.tunnel_write(states, idle_timeout, now);
+    RETURN bore.append_events(bore.settle(bore.tunnel_write(states, now), idle_timeout));
 END $$;
 
 CREATE FUNCTION bore.tunnel_reconsider(INOUT state bore.tunnel_state, now timestamptz)

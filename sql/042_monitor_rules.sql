@@ -167,7 +167,7 @@ BEGIN
     ON CONFLICT (server_id, instance_id) DO UPDATE SET created_at = excluded.created_at;
     states := ARRAY (SELECT bore.tunnel_lease_ends(ROW (state.*)::bore.tunnel_state, dead, now)
                      FROM unnest(states) AS state);
-    events := bore.tunnel_write(states, idle_timeout, now);
+    events := bore.append_events(bore.settle(bore.tunnel_write(states, now), idle_timeout));
 END $$;
 
 -- ---- all of them ----------------------------------------------------------------------------------------------------
