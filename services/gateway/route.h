@@ -88,6 +88,7 @@ struct route_caller_field {
 
 /* A route with everything looked up that a request needs. */
 struct compiled_route {
+    struct compiled_route *next; /* with as many parts */
     const struct route *route;
     const struct method *method; /* NULL with serve */
     size_t parts_count;

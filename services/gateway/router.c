@@ -16,6 +16,7 @@
 struct router {
     size_t count;
     struct compiled_route *routes;
+    struct compiled_route *by_parts[ROUTE_PARTS_MAX + 1]; /* lists by the number of parts */
     size_t message_size;
 };
 
@@ -113,6 +114,16 @@ static size_t larger(size_t left, size_t right) {
     return left > right ? left : right;
 }
 
+/* Each list in the order of the table, where the first that matches counts. */
+static void link_routes(struct router *self) {
+    for (size_t i = self->count; i > 0; i--) {
+        struct compiled_route *compiled = &self->routes[i - 1];
+        struct compiled_route **list = &self->by_parts[compiled->parts_count];
+        compiled->next = *list;
+        *list = compiled;
+    }
+}
+
 struct router *router_new(const struct route *table, char **ret_complaint) {
     struct router *self = xcalloc(1, sizeof(*self));
     size_t count = 0;
@@ -133,6 +144,7 @@ struct router *router_new(const struct route *table, char **ret_complaint) {
         self->message_size = larger(self->message_size, compiled->method->request->size);
         self->message_size = larger(self->message_size, compiled->method->reply->size);
     }
+    link_routes(self);
     return self;
 }
 
@@ -181,11 +193,11 @@ static size_t skip_prefix(struct path *path) {
     return first;
 }
 
-static bool matches(const struct compiled_route *compiled, const char *const *segments, size_t count) {
-    if (compiled->parts_count != count) return false;
-    for (size_t i = 0; i < count; i++) {
-        const char *literal = compiled->parts[i].literal;
-        if (literal != NULL && strcmp(literal, segments[i]) != 0) return false;
+/* Last parts differ most. */
+static bool matches(const struct compiled_route *compiled, const char *const *segments) {
+    for (size_t i = compiled->parts_count; i > 0; i--) {
+        const char *literal = compiled->parts[i - 1].literal;
+        if (literal != NULL && strcmp(literal, segments[i - 1]) != 0) return false;
     }
     return true;
 }
@@ -194,10 +206,10 @@ int router_find(struct router *self, struct path *path, enum http_method method,
     bool is_api = path_is_api(path);
     size_t skipped = is_api ? skip_prefix(path) : 0;
     *ret_match = (struct route_match){ .segments = path->segments + skipped };
-    for (size_t i = 0; i < self->count; i++) {
-        struct compiled_route *compiled = &self->routes[i];
+    struct compiled_route *compiled = self->by_parts[path->count - skipped];
+    for (; compiled != NULL; compiled = compiled->next) {
         if (((compiled->route->flags & ROOT) != 0) == is_api) continue;
-        if (!matches(compiled, ret_match->segments, path->count - skipped)) continue;
+        if (!matches(compiled, ret_match->segments)) continue;
         ret_match->methods |= 1u << compiled->route->method;
         if (compiled->route->method == method && ret_match->route == NULL) ret_match->route = compiled;
     }
