@@ -31,25 +31,13 @@ void strbuf_clear(struct strbuf *self) {
     strbuf_truncate(self, 0);
 }
 
-static void grow(struct strbuf *self, size_t extra) {
+void strbuf_grow(struct strbuf *self, size_t extra) {
     assert(extra < SIZE_MAX / 2 - self->size);
     size_t needed = self->size + extra + 1;
     size_t capacity = self->capacity * 2 > needed ? self->capacity * 2 : needed;
     if (capacity < SMALLEST_CAPACITY) capacity = SMALLEST_CAPACITY;
     self->data = xrealloc(self->capacity ? self->data : NULL, capacity);
     self->capacity = capacity;
-    self->data[self->size] = '\0';
-}
-
-char *strbuf_reserve(struct strbuf *self, size_t extra) {
-    if (extra >= self->capacity - self->size) grow(self, extra); /* the size is 0 where the capacity is */
-    return self->data + self->size;
-}
-
-void strbuf_add_size(struct strbuf *self, size_t size) {
-    if (size == 0) return;
-    assert(size < self->capacity - self->size);
-    self->size += size;
     self->data[self->size] = '\0';
 }
 

@@ -7,6 +7,7 @@
 #ifndef BORE_COMMON_STRBUF_H
 #define BORE_COMMON_STRBUF_H
 
+#include <assert.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -25,9 +26,22 @@ void strbuf_init(struct strbuf *self);
 void strbuf_release(struct strbuf *self);
 /* Empties it, keeping its memory. */
 void strbuf_clear(struct strbuf *self);
+/* For strbuf_reserve: more memory. */
+void strbuf_grow(struct strbuf *self, size_t extra);
+
 /* Room for `extra` more bytes; returns where they go (then call strbuf_add_size). */
-char *strbuf_reserve(struct strbuf *self, size_t extra);
-void strbuf_add_size(struct strbuf *self, size_t size);
+static inline char *strbuf_reserve(struct strbuf *self, size_t extra) {
+    if (extra >= self->capacity - self->size) strbuf_grow(self, extra); /* no capacity: no size either */
+    return self->data + self->size;
+}
+
+static inline void strbuf_add_size(struct strbuf *self, size_t size) {
+    if (size == 0) return;
+    assert(size < self->capacity - self->size);
+    self->size += size;
+    self->data[self->size] = '\0';
+}
+
 void strbuf_append(struct strbuf *self, const void *data, size_t size);
 void strbuf_append_text(struct strbuf *self, const char *text);
 void strbuf_append_char(struct strbuf *self, char character);
