@@ -27,6 +27,7 @@ static_assert((BUS_CLIENT_PENDING_MAX & (BUS_CLIENT_PENDING_MAX - 1)) == 0, "slo
 void calls_init(struct bus_client *self) {
     random_bytes(&self->sequence, sizeof(self->sequence));
     timer_wheel_init(&self->wheel, clock_monotonic_ms());
+    self->ended_end = &self->ended;
     for (size_t i = 0; i < BUS_CLIENT_PENDING_MAX; i++)
         self->free_slots[self->free_count++] = (uint16_t)(BUS_CLIENT_PENDING_MAX - 1 - i);
 }
@@ -80,15 +81,29 @@ static void lane_remove(struct bus_client *self, struct call *call) {
     self->waiting--;
 }
 
-/* The call must be in no lane and have no correlation. After `done` it may be gone: only its address is used. */
+/* The call must be in no lane and have no correlation. */
 void call_end(struct bus_client *self, struct call *call, int result) {
     timer_entry_remove(&call->timer);
     if (result == ERR_TIMEOUT) CLIENT_COUNT(self, timeouts, 1);
     if (result == ERR_UNAVAILABLE) CLIENT_COUNT(self, unavailable, 1);
     call->result = result;
     atomic_fetch_sub_explicit(&self->pending, 1, memory_order_relaxed);
-    if (atomic_exchange_explicit(&call->done, CALL_DONE, memory_order_acq_rel) == CALL_SLEEPING)
-        syscall(SYS_futex, &call->done, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+    call->item.next = NULL;
+    *self->ended_end = &call->item;
+    self->ended_end = &call->item.next;
+}
+
+void calls_tell(struct bus_client *self) {
+    struct item *next = self->ended;
+    self->ended = NULL;
+    self->ended_end = &self->ended;
+    while (next != NULL) {
+        struct call *call = (struct call *)next;
+        next = next->next;
+        /* After `done` it may be gone: only its address is used. */
+        if (atomic_exchange_explicit(&call->done, CALL_DONE, memory_order_acq_rel) == CALL_SLEEPING)
+            syscall(SYS_futex, &call->done, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+    }
 }
 
 /* Whether it was put back to be sent a second time. */

@@ -142,6 +142,7 @@ struct bus_client {
     size_t lane_count;
     size_t waiting; /* calls in all lanes */
     struct client_lane lanes[CLIENT_LANES_MAX];
+    struct item *ended, **ended_end; /* calls whose callers are not yet told, oldest first */
     struct timer_wheel wheel;
     uint64_t sequence; /* of correlations */
     uint64_t batches;  /* so far sent */
@@ -191,6 +192,8 @@ void calls_give_up(struct bus_client *self);
 /* Ends every call with ERR_UNAVAILABLE. */
 void calls_fail_all(struct bus_client *self);
 void calls_on_timer(void *client, struct timer_entry *entry);
+/* The call is over; calls_tell wakes its caller. */
 void call_end(struct bus_client *self, struct call *call, int result);
+void calls_tell(struct bus_client *self);
 
 #endif

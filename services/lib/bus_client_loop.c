@@ -257,6 +257,7 @@ void bus_client_clear_inbox(struct bus_client *self) {
             free(item);
         }
     }
+    calls_tell(self);
 }
 
 /* --- the loop -------------------------------------------------------------------------------------------------------
@@ -326,6 +327,12 @@ static bool turn(struct bus_client *self) {
     if (self->requests != NULL) any |= repeat(self, receive_monitor);
     if (self->requests != NULL) any |= repeat(self, receive_reply);
     if (self->subscriber != NULL) any |= repeat(self, receive_event);
+    /* What an answer lets go is sent before its caller wakes, who would only be in the way. */
+    if (self->ended != NULL) {
+        serve_inbox(self);
+        calls_flush(self);
+        calls_tell(self);
+    }
     return any;
 }
 
@@ -336,5 +343,6 @@ void *bus_client_thread(void *client) {
     }
     serve_inbox(self); /* the last publications leave */
     calls_fail_all(self);
+    calls_tell(self);
     return NULL;
 }
