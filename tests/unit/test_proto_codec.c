@@ -11,7 +11,6 @@
 #include <time.h>
 
 #include <cmocka.h>
-#include <msgpack.h>
 
 #include "proto/message_scan.h"
 #include "tests/unit/proto_samples.h"
@@ -45,71 +44,6 @@ static void test_known_bytes(void **state) {
     message_release(&error_detail_descriptor, &detail);
     assert_null(detail.field);
     message_release(&error_detail_descriptor, NULL);
-}
-
-/* What msgpack-c makes of the same reply, byte for byte. */
-static void is_packed_like_msgpack(int64_t correlation, const char *body, size_t size) {
-    const struct bus_reply reply = {
-        .correlation = correlation, .body = (unsigned char *)(uintptr_t)body, .body_size = size
-    };
-    _cleanup_strbuf_ struct strbuf out = STRBUF_INIT;
-    assert_int_equal(message_encode(&bus_reply_descriptor, &reply, &out), 0);
-    msgpack_sbuffer expected;
-    msgpack_packer packer;
-    msgpack_sbuffer_init(&expected);
-    msgpack_packer_init(&packer, &expected, msgpack_sbuffer_write);
-    msgpack_pack_map(&packer, 3);
-    msgpack_pack_str_with_body(&packer, "correlation", 11);
-    msgpack_pack_int64(&packer, correlation);
-    msgpack_pack_str_with_body(&packer, "code", 4);
-    msgpack_pack_int(&packer, 0);
-    msgpack_pack_str_with_body(&packer, "body", 4);
-    msgpack_pack_bin_with_body(&packer, body, size);
-    assert_int_equal(out.size, expected.size);
-    assert_memory_equal(out.data, expected.data, out.size);
-    msgpack_sbuffer_destroy(&expected);
-}
-
-static void test_shortest_formats(void **state) {
-    (void)state;
-    for (unsigned bits = 0; bits < 64; bits++) {
-        for (uint64_t near = 0; near < 5; near++) {
-            uint64_t number = (UINT64_C(1) << bits) + near - 2;
-            is_packed_like_msgpack((int64_t)number, "", 0);
-            is_packed_like_msgpack((int64_t)(0 - number), "", 0);
-        }
-    }
-    static const size_t sizes[] = { 1, 255, 256, 65535, 65536, 70000 };
-    _cleanup_free_ char *body = xcalloc(1, 70000);
-    for (size_t i = 0; i < ARRAY_SIZE(sizes); i++)
-        is_packed_like_msgpack(0, body, sizes[i]);
-}
-
-static void test_lengths_of_texts_and_lists(void **state) {
-    (void)state;
-    struct error_detail details[17];
-    char text[301];
-    memset(text, 'x', sizeof(text));
-    _cleanup_strbuf_ struct strbuf out = STRBUF_INIT;
-    for (size_t size = 1; size < sizeof(text); size++) {
-        text[size] = '\0';
-        details[0] = (struct error_detail){ .field = (char *)"f", .message = text };
-        strbuf_clear(&out);
-        assert_int_equal(message_encode(&error_detail_descriptor, &details[0], &out), 0);
-        size_t header = size <= 31 ? 1 : size <= 255 ? 2 : 3;
-        assert_int_equal(out.size, 17 + header + size);
-        text[size] = 'x';
-    }
-    for (size_t count = 1; count < ARRAY_SIZE(details); count++) {
-        details[count - 1] = (struct error_detail){ .field = (char *)"f", .message = (char *)"m" };
-        struct error_reply reply = { .message = (char *)"", .details = details, .details_count = count };
-        struct error_reply same;
-        strbuf_clear(&out);
-        assert_int_equal(message_encode(&error_reply_descriptor, &reply, &out), 0);
-        assert_int_equal(message_decode(&error_reply_descriptor, out.data, out.size, &same), 0);
-        assert_true(message_equal(&error_reply_descriptor, &reply, &same));
-        message_release(&error_reply_descriptor, &same);
-    }
 }
 
 static void round_trip(const struct message_descriptor *descriptor, const void *message) {
@@ -360,8 +294,6 @@ static void test_debug_hides_secrets(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_known_bytes),
-        cmocka_unit_test(test_shortest_formats),
-        cmocka_unit_test(test_lengths_of_texts_and_lists),
         cmocka_unit_test(test_random_messages_come_back),
         cmocka_unit_test(test_different_messages_are_unequal),
         cmocka_unit_test(test_frames),
