@@ -101,16 +101,6 @@ static inline bool field_is_optional(const struct field *field) {
     return (field->flags & FIELD_OPTIONAL) != 0;
 }
 
-/* An empty list and an absent one are the same. */
-static inline bool field_is_required(const struct field *field) {
-    return !field_is_optional(field) && field->kind != FIELD_LIST && field->kind != FIELD_STRINGS;
-}
-
-/* Whether a request's JSON may hold it: the gateway fills the others. */
-static inline bool field_is_of_body(const struct field *field) {
-    return (field->flags & (CALLER | PATH)) == 0 && field->kind != FIELD_BIN;
-}
-
 /* Of an optional scalar. */
 static inline void field_put_has(const struct field *field, void *message, bool has) {
     *(bool *)field_extra_at(field, message) = has;

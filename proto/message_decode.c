@@ -138,6 +138,10 @@ static const struct field *find_field(
     return NULL;
 }
 
+static bool is_required(const struct field *field) {
+    return !field_is_optional(field) && field->kind != FIELD_LIST && field->kind != FIELD_STRINGS;
+}
+
 /* `message` is zeroed; on failure its owner releases it. */
 static int read_message(const struct message_descriptor *descriptor, const msgpack_object *object, void *message) {
     if (object->type != MSGPACK_OBJECT_MAP) return -EBADMSG;
@@ -157,7 +161,7 @@ static int read_message(const struct message_descriptor *descriptor, const msgpa
     }
     for (const struct field *field = descriptor->fields; field->kind != FIELD_END; field++) {
         bool was_seen = (seen >> (field - descriptor->fields) & 1) != 0;
-        if (!was_seen && field_is_required(field)) return -EBADMSG;
+        if (!was_seen && is_required(field)) return -EBADMSG;
     }
     return 0;
 }

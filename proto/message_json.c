@@ -122,6 +122,10 @@ static const json_t *find_member(const json_t *object, const char *name) {
     return json_object_get(object, camel);
 }
 
+static bool is_of_body(const struct field *field) {
+    return (field->flags & (CALLER | PATH)) == 0 && field->kind != FIELD_BIN;
+}
+
 static void read_object(
     const struct reader *reader, const struct message_descriptor *descriptor, const json_t *object, void *message);
 
@@ -234,8 +238,7 @@ static void read_value(const struct reader *reader, const struct field *field, c
 /* Of a LENIENT field: what does not fit is left out and named in `ignored`. */
 static void read_leniently(
     const struct message_descriptor *descriptor, const struct field *field, const json_t *value, void *message) {
-    struct field_errors errors;
-    errors.count = 0;
+    struct field_errors errors = { .count = 0 };
     read_value(&(struct reader){ &errors, "" }, field, value, message);
     if (errors.count == 0) return;
     field_clear(field, message);
@@ -246,14 +249,14 @@ static void read_leniently(
 static void read_object(
     const struct reader *reader, const struct message_descriptor *descriptor, const json_t *object, void *message) {
     for (const struct field *field = descriptor->fields; field->kind != FIELD_END; field++) {
-        if (!field_is_of_body(field)) continue;
+        if (!is_of_body(field)) continue;
         const json_t *value = find_member(object, field->name);
         bool is_lenient = (field->flags & LENIENT) != 0;
         if (value != NULL && is_lenient) {
             read_leniently(descriptor, field, value, message);
         } else if (value != NULL && !json_is_null(value)) {
             read_value(reader, field, value, message);
-        } else if (field_is_required(field)) {
+        } else if (!field_is_optional(field) && field->kind != FIELD_LIST && field->kind != FIELD_STRINGS) {
             complain(reader, field, "is required");
         }
     }
@@ -276,7 +279,7 @@ int message_from_json(const struct message_descriptor *descriptor, const json_t 
 static const struct field *find_parameter(const struct message_descriptor *descriptor, const char *name) {
     for (const struct field *field = descriptor->fields; field->kind != FIELD_END; field++) {
         bool is_single = field->kind == FIELD_STR || field_is_scalar(field);
-        if (is_single && field_is_of_body(field) && json_key_matches(field->name, name)) return field;
+        if (is_single && is_of_body(field) && json_key_matches(field->name, name)) return field;
     }
     return NULL;
 }

@@ -19,11 +19,6 @@
 int message_from_json(const struct message_descriptor *descriptor, const json_t *object, void *ret_message,
     struct field_errors *ret_errors);
 
-/* The same from the text of a plain object, far faster (message_plain.c says what is plain). text[size] is NUL. False,
- * with *ret_message zeroed, when the text is not plain: then only the parser and message_from_json tell what it is. */
-bool message_from_plain_json(
-    const struct message_descriptor *descriptor, const char *text, size_t size, void *ret_message);
-
 /* The same from one query parameter: sets the field `name` from text (decimal numbers, true|false).
  * -ENOENT when there is no such body field, -EINVAL with *errors extended when the text does not fit. */
 int message_from_query(const struct message_descriptor *descriptor, const char *name, const char *text, void *message,

@@ -22,7 +22,6 @@
 static int read_body(struct exchange *self, const struct message_descriptor *descriptor, struct field_errors *errors) {
     char complaint[JSON_COMPLAINT_MAX];
     struct strbuf *body = &self->request.body;
-    if (message_from_plain_json(descriptor, body->data, body->size, self->message)) return 0;
     json_t *object = json_body_parse(body->data, body->size, complaint);
     if (object == NULL) {
         exchange_fail(self, ERR_INVALID_JSON, complaint);
@@ -78,8 +77,7 @@ static int fill_rest(struct exchange *self, struct field_errors *errors) {
 /* Builds self->message. False after answering why not; the message owns nothing then. */
 static bool build_message(struct exchange *self) {
     const struct message_descriptor *descriptor = self->match.route->method->request;
-    struct field_errors errors;
-    errors.count = 0; /* the rest is large, and mostly not looked at */
+    struct field_errors errors = { .count = 0 };
     bool has_body = http_method_has_body(self->request.method);
     int error = has_body ? read_body(self, descriptor, &errors) : read_query(self, descriptor, &errors);
     if (error == 0) {
