@@ -208,7 +208,7 @@ CREATE TABLE bore.heartbeats (
 
 CREATE TABLE bore.tunnel_tokens (
     token_hash  text PRIMARY KEY CHECK (length(token_hash) = 64),
-    instance_id text NOT NULL REFERENCES bore.instances ON DELETE CASCADE,
+    instance_id text NOT NULL,
     user_id     text NOT NULL,
     server_id   text,
     created_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -227,7 +227,7 @@ CREATE INDEX tunnel_tokens_server ON bore.tunnel_tokens (server_id)
 -- to begin is `cancelled`; it stays one when its late `connected` arrives.
 CREATE TABLE bore.tunnel_sessions (
     id                text PRIMARY KEY,
-    instance_id       text NOT NULL REFERENCES bore.instances ON DELETE CASCADE,
+    instance_id       text NOT NULL,
     user_id           text NOT NULL,
     state             text NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'open', 'closed', 'cancelled')),
     token_hash        text,
@@ -319,6 +319,8 @@ BEGIN
     DELETE FROM bore.health_metrics WHERE instance_id IN (SELECT id FROM gone);
     DELETE FROM bore.status_history WHERE instance_id IN (SELECT id FROM gone);
     DELETE FROM bore.waiting WHERE instance_id IN (SELECT id FROM gone);
+    DELETE FROM bore.tunnel_tokens WHERE instance_id IN (SELECT id FROM gone);
+    DELETE FROM bore.tunnel_sessions WHERE instance_id IN (SELECT id FROM gone);
     RETURN NULL;
 END $$;
 CREATE TRIGGER forget_instances AFTER DELETE ON bore.instances REFERENCING OLD TABLE AS gone

@@ -132,7 +132,12 @@ static void test_validation(void **state) {
     assert_int_equal(sql_number(db, "SELECT count(*) FROM bore.waiting WHERE instance_id = $1", id), 1);
     sql_ask(db, "DELETE FROM bore.instances WHERE id = $1", id);
     assert_invalid(token, "not known");
-    assert_int_equal(sql_number(db, "SELECT count(*) FROM bore.waiting WHERE instance_id = $1", id), 0);
+    static const char *const left[] = { "waiting", "tunnel_tokens", "tunnel_sessions", "status_history" };
+    for (size_t i = 0; i < ARRAY_SIZE(left); i++) {
+        char sql[100];
+        snprintf(sql, sizeof sql, "SELECT count(*) FROM bore.%s WHERE instance_id = $1", left[i]);
+        assert_int_equal(sql_number(db, sql, id), 0);
+    }
 }
 
 static void test_bandwidth(void **state) {
