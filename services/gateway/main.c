@@ -32,7 +32,7 @@
 #include "services/lib/counters_publisher.h"
 
 enum {
-    MEMORY_ARENAS = 4, /* of malloc: one for each of 64 threads would keep what large lists once took, 64 times */
+    MEMORY_ARENAS = 4, /* of malloc: one for each thread would keep what large lists once took, as many times */
     TOKENS_CACHED = 20000,
     PUBLISH_INTERVAL_MS = 1000,
     DRAIN_QUIET_MS = 150,
