@@ -9,10 +9,15 @@ import { System, waitFor } from '../system/support/system.js'
 const way = ['edge', 'gateway', 'bus', 'monitor', 'postgres']
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms))
 
-/** A process and all its children: PostgreSQL is many. */
+/** A process and all its children, as far as they have not ended meanwhile: PostgreSQL is many. */
 function family(pid) {
-  const children = fs.readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(/\s+/).filter(Boolean).map(Number)
-  return [pid, ...children.flatMap(family)]
+  const children = `/proc/${pid}/task/${pid}/children`
+  try {
+    return [pid, ...fs.readFileSync(children, 'utf8').trim().split(/\s+/).filter(Boolean).map(Number).flatMap(family)]
+  } catch (error) {
+    if (error.code === 'ENOENT' || error.code === 'ESRCH') return []
+    throw error
+  }
 }
 
 function signal(system, service, name) {
