@@ -46,13 +46,13 @@ BEGIN
                greatest(now, before.status_since) AS at,
                CASE WHEN verdict.status <> before.status THEN greatest(now, before.status_since)
                     ELSE before.status_since END AS since, copy.steady,
-               CASE WHEN (heard.owner, heard.steady, heard.vscode, heard.code) IS DISTINCT FROM (
-                             told.user_id, copy.steady, told.vscode_responsive, told.has_code_server)
-                    THEN heard.at END AS copy_at, told.*
+               heard.instance_id IS NOT NULL
+                   AND (heard.owner, heard.steady, heard.vscode, heard.code) IS DISTINCT FROM (
+                       told.user_id, copy.steady, told.vscode_responsive, told.has_code_server) AS copies, told.*
         FROM ROWS FROM (unnest(rows), unnest(steps)) AS told
         CROSS JOIN LATERAL (SELECT ctid AS at, phase, phase_since, status, status_since FROM bore.instances
                             WHERE id = told.id LIMIT 1) AS before
-        LEFT JOIN LATERAL (SELECT last_activity, owner, steady, vscode, code, ctid AS at FROM bore.heartbeats
+        LEFT JOIN LATERAL (SELECT instance_id, last_activity, owner, steady, vscode, code FROM bore.heartbeats
                            WHERE instance_id = told.id LIMIT 1) AS heard ON true
         CROSS JOIN LATERAL bore.instance_status(told.phase, told.phase_reason, told.heartbeat_session, told.silent,
             told.has_code_server, told.vscode_responsive, heard.last_activity, now, idle_timeout) AS verdict
@@ -80,11 +80,11 @@ BEGIN
             has_code_server = judged.has_code_server, vscode_responsive = judged.vscode_responsive,
             status = judged.next_status, status_reason = judged.next_reason, status_since = judged.since
         FROM judged WHERE instances.ctid = judged.place),
-    copied AS (
+    copied AS ( -- not by ctid: a heartbeat that locks no instance may have written the row meanwhile
         UPDATE bore.heartbeats AS heard SET
             owner = judged.user_id, steady = judged.steady, vscode = judged.vscode_responsive,
             code = judged.has_code_server
-        FROM judged WHERE heard.ctid = judged.copy_at)
+        FROM judged WHERE heard.instance_id = judged.id AND judged.copies)
     SELECT array_agg(event) INTO events
     FROM judged CROSS JOIN LATERAL (VALUES
         (notice),

@@ -280,6 +280,34 @@ static void test_ring(void **state) {
     assert_int_equal(sql_number(db, "SELECT count(*) FROM bore.health_metrics"), 0);
 }
 
+/* Waits, 30 s at most, until there is such a lock. */
+static const char await_function[] =
+    "CREATE FUNCTION public.await(condition text) RETURNS void LANGUAGE plpgsql AS $$ DECLARE found boolean; BEGIN "
+    "FOR i IN 1 .. 3000 LOOP EXECUTE 'SELECT EXISTS (SELECT FROM pg_locks WHERE ' || condition || ')' INTO found; "
+    "IF found THEN RETURN; END IF; PERFORM pg_sleep(0.01); END LOOP; RAISE EXCEPTION 'no lock: %', condition; END $$";
+
+/* A tunnel ends while a steady heartbeat of its instance is about to commit: the next one must look at the instance. */
+static void test_end_meanwhile(void **state) {
+    (void)state;
+    heard(user, line(instance, "- - -"));
+    sql_run(db, "DROP FUNCTION IF EXISTS public.await");
+    sql_run(db, await_function);
+    struct sql_racer racers[] = {
+        { .sql = "SELECT (SELECT count(*) FROM public.hear('heartbeats_steady', $1, $2, ARRAY [1])), "
+                 "pg_advisory_xact_lock(7), public.await('NOT granted')",
+            .parameters = { user, line(instance, "- - -"), sql_end } },
+        { .sql = "SELECT public.await('locktype = ''advisory'' AND objid = 7'), bore.append_events(bore.settle(ARRAY "
+                 "[ROW (bore.with_phase(instances, 'disconnected', 'said so', bore.clock()), 'server', NULL, "
+                 "NULL)::bore.step], interval '30 minutes')) FROM bore.instances WHERE id = $1",
+            .parameters = { instance, sql_end } },
+    };
+    sql_race(racers, ARRAY_SIZE(racers));
+    for (size_t i = 0; i < ARRAY_SIZE(racers); i++)
+        if (racers[i].error) fail_msg("racer %zu: %d %s", i, racers[i].error, racers[i].refusal);
+    assert_int_equal(sql_number(db, "SELECT samples FROM bore.heartbeats"), 2);
+    assert_string_equal(heard_how(user, line(instance, "- - -")), "offline");
+}
+
 /* Batches of the same instances in opposite orders, and their tunnels' reports, disconnects and deletions, all at once.
  */
 static void test_races(void **state) {
@@ -331,6 +359,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test_setup(test_new_session, setup),
         cmocka_unit_test_setup(test_recovery, setup),
         cmocka_unit_test_setup(test_ring, setup),
+        cmocka_unit_test_setup(test_end_meanwhile, setup),
         cmocka_unit_test_setup(test_races, setup),
     };
     return cmocka_run_group_tests(tests, sql_setup, sql_teardown);
