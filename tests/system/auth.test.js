@@ -417,6 +417,7 @@ describe('an installation that is careful', () => {
         PASSWORD_MIN_LENGTH: '10',
         LOGIN_FAILURES_PER_ACCOUNT: '3',
         LOGIN_FAILURES_PER_ADDRESS: '6',
+        EDGE_AUTH_RATE: '20',
         TRUSTED_PROXIES: '127.0.0.1'
       }
     }
@@ -479,6 +480,19 @@ describe('an installation that is careful', () => {
     const user = account()
     refused(await tryLogin(user.email, user.password, from), 429, 'too_many_requests')
     assert.equal((await tryLogin(user.email, user.password, '198.51.100.41')).status, 200)
+  })
+
+  test("an address: the edge's own limit counts every way to write the path", async () => {
+    const ways = ['/api/auth/refresh', '/api/%61uth/refresh', '/api/v1/AUTH/refresh', '//api//auth/refresh/', '/%61pi/a%75th/%72efresh']
+    const ask = (path, from) => sut.system.api.post(path, {}, { headers: { 'x-forwarded-for': from } })
+    for (let i = 0; i < 20; i++) assert.notEqual((await ask(ways[i % ways.length], '198.51.100.70')).status, 429)
+    for (const path of ways) {
+      const limited = await ask(path, '198.51.100.70')
+      refused(limited, 429, 'too_many_requests')
+      assert.equal(limited.headers['retry-after'], '10')
+    }
+    assert.notEqual((await ask('/api/instances', '198.51.100.70')).status, 429)
+    assert.notEqual((await ask(ways[0], '198.51.100.71')).status, 429)
   })
 
   test('behind a trusted proxy the last forwarded address counts, so an invented first one helps nobody', async () => {
