@@ -198,7 +198,7 @@ CREATE TABLE bore.heartbeats (
     last_activity bigint,               -- Unix seconds, the client's word in this tunnel session
     cpu_usage     double precision,
     memory_usage  double precision,
-    instance_id   text PRIMARY KEY REFERENCES bore.instances ON DELETE CASCADE,
+    instance_id   text PRIMARY KEY,
     -- what bore.settle copies here, so that a heartbeat that changes nothing needs not look at its instance (sql/041)
     owner         text,
     steady        text,                 -- its status; NULL while more than heartbeats decide it: no tunnel, or silent
@@ -312,10 +312,12 @@ CREATE TABLE bore.health_metrics (
 ) WITH (fillfactor = 70);
 
 -- What is written of an instance, under its lock, many times a second: a foreign key would be checked for each row, which
--- is several times the cost of the row. A trigger removes what a deleted instance leaves.
+-- is several times the cost of the row. A trigger removes what a deleted instance leaves; the heartbeats' row first,
+-- because it is what a steady heartbeat holds while it adds a sample (sql/041).
 CREATE FUNCTION bore.forget_instances() RETURNS trigger
     LANGUAGE plpgsql AS $$
 BEGIN
+    DELETE FROM bore.heartbeats WHERE instance_id IN (SELECT id FROM gone);
     DELETE FROM bore.health_metrics WHERE instance_id IN (SELECT id FROM gone);
     DELETE FROM bore.status_history WHERE instance_id IN (SELECT id FROM gone);
     DELETE FROM bore.waiting WHERE instance_id IN (SELECT id FROM gone);

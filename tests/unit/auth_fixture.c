@@ -7,7 +7,7 @@ void fixture_clear(struct db *connection) {
     sql_run(connection,
         "TRUNCATE bore.users, bore.sessions, bore.refresh_tokens, bore.revoked_sessions, bore.login_throttle, "
         "bore.audit, bore.idempotency, bore.events, bore.status_history, bore.waiting, "
-        "bore.tunnel_tokens, bore.tunnel_sessions CASCADE");
+        "bore.heartbeats, bore.tunnel_tokens, bore.tunnel_sessions CASCADE");
 }
 
 const char *fixture_make_user(struct db *connection, const char *email) {

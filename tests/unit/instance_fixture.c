@@ -6,8 +6,9 @@
 void fixture_clear_all(struct db *connection) {
     sql_run(connection,
         "TRUNCATE bore.users, bore.sessions, bore.refresh_tokens, bore.revoked_sessions, bore.login_throttle, "
-        "bore.audit, bore.idempotency, bore.events, bore.servers, bore.instances, bore.health_metrics, "
-        "bore.status_history, bore.waiting, bore.tunnel_tokens, bore.tunnel_sessions, bore.alert_history CASCADE");
+        "bore.audit, bore.idempotency, bore.events, bore.servers, bore.instances, bore.heartbeats, "
+        "bore.health_metrics, bore.status_history, bore.waiting, bore.tunnel_tokens, bore.tunnel_sessions, "
+        "bore.alert_history CASCADE");
 }
 
 const char *fixture_make_instance(struct db *connection, const char *user, const char *name) {

@@ -308,6 +308,27 @@ static void test_end_meanwhile(void **state) {
     assert_string_equal(heard_how(user, line(instance, "- - -")), "offline");
 }
 
+/* An instance is deleted while a steady heartbeat of it is about to commit its sample: nothing of it is left. */
+static void test_delete_meanwhile(void **state) {
+    (void)state;
+    heard(user, line(instance, "- - -"));
+    sql_run(db, "DROP FUNCTION IF EXISTS public.await");
+    sql_run(db, await_function);
+    struct sql_racer racers[] = {
+        { .sql = "SELECT (SELECT count(*) FROM public.hear('heartbeats_steady', $1, $2, ARRAY [1])), "
+                 "pg_advisory_xact_lock(7), public.await('NOT granted')",
+            .parameters = { user, line(instance, "- - -"), sql_end } },
+        { .sql = "DELETE FROM bore.instances WHERE id = $1 AND "
+                 "public.await('locktype = ''advisory'' AND objid = 7') IS NOT NULL",
+            .parameters = { instance, sql_end } },
+    };
+    sql_race(racers, ARRAY_SIZE(racers));
+    for (size_t i = 0; i < ARRAY_SIZE(racers); i++)
+        if (racers[i].error) fail_msg("racer %zu: %d %s", i, racers[i].error, racers[i].refusal);
+    assert_int_equal(sql_number(db, "SELECT count(*) FROM bore.heartbeats"), 0);
+    assert_int_equal(sql_number(db, "SELECT count(*) FROM bore.health_metrics"), 0);
+}
+
 /* Batches of the same instances in opposite orders, and their tunnels' reports, disconnects and deletions, all at once.
  */
 static void test_races(void **state) {
@@ -360,6 +381,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test_setup(test_recovery, setup),
         cmocka_unit_test_setup(test_ring, setup),
         cmocka_unit_test_setup(test_end_meanwhile, setup),
+        cmocka_unit_test_setup(test_delete_meanwhile, setup),
         cmocka_unit_test_setup(test_races, setup),
     };
     return cmocka_run_group_tests(tests, sql_setup, sql_teardown);

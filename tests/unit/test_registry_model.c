@@ -305,8 +305,8 @@ static void run_worlds(enum world_kind kind, uint64_t seed, size_t count) {
     instances = xcalloc(count, sizeof *instances);
     failures = checks = 0;
     set_clock(0);
-    sql_run(db, "TRUNCATE bore.users, bore.events, bore.status_history, bore.waiting, bore.tunnel_tokens, "
-                "bore.tunnel_sessions CASCADE");
+    sql_run(db, "TRUNCATE bore.users, bore.events, bore.status_history, bore.waiting, bore.heartbeats, "
+                "bore.tunnel_tokens, bore.tunnel_sessions CASCADE");
     for (size_t i = 0; i < count; i++)
         make_world(i, kind, seed + i);
     int64_t now = 0;
