@@ -3,10 +3,13 @@
 import assert from 'node:assert/strict'
 import { spawn, spawnSync } from 'node:child_process'
 import fs from 'node:fs'
+import http2 from 'node:http2'
+import https from 'node:https'
 import net from 'node:net'
 import os from 'node:os'
 import path from 'node:path'
 import { after, afterEach, before, describe, test } from 'node:test'
+import { makeCertificates } from './support/receiver.js'
 import { System, freePort, root, systemFor, waitFor } from './support/system.js'
 
 /** ./bore start in a state directory of its own that must fail; resolves to what it said. */
@@ -126,6 +129,43 @@ describe('./bore start that cannot work', () => {
     assert.notEqual(status, 0)
     assert.match(text, /JWT_SECRET/)
     assert.ok(!/password\s+\S{20}/.test(text))
+  })
+})
+
+describe('./bore start with a certificate', () => {
+  test('the edge speaks TLS, HTTP/2 too; cookies are Secure; the canary comes through', { timeout: 180000 }, async () => {
+    const certificates = makeCertificates()
+    const file = (name) => path.join(certificates, name)
+    const system = await System.start({ wait: false, env: { TLS_CERT_FILE: file('localhost.pem'), TLS_KEY_FILE: file('localhost.key') } })
+    try {
+      const ca = fs.readFileSync(file('ca.pem'))
+      const body = JSON.stringify({ name: 'N', email: 'tls@test.example', password: 'correct-horse' })
+      const answer = await new Promise((resolve, reject) => {
+        const headers = { 'content-type': 'application/json', 'content-length': body.length, 'x-forwarded-proto': 'http' }
+        https.request({ host: 'localhost', port: system.port, method: 'POST', path: '/api/auth/signup', headers, ca, agent: false }, resolve).on('error', reject).end(body)
+      })
+      answer.resume()
+      assert.equal(answer.statusCode, 201)
+      assert.match(answer.headers['set-cookie'][0], /; Secure/)
+      assert.match(answer.headers['strict-transport-security'], /max-age=\d+/)
+      const session = http2.connect(`https://localhost:${system.port}`, { ca })
+      const status = await new Promise((resolve, reject) => session.on('error', reject).request({ ':path': '/livez' }).on('error', reject).on('response', (headers) => resolve(headers[':status'])))
+      session.destroy()
+      assert.equal(status, 200)
+      const covered = () => Number(system.sql('SELECT covered FROM bore.coverage')[0][0])
+      const before = covered()
+      await waitFor(() => covered() > before + 1000, 'covered time to pass')
+    } finally {
+      await system.stop()
+      fs.rmSync(certificates, { recursive: true })
+    }
+  })
+
+  test('a certificate without its key is refused', async () => {
+    const { status, lines, text } = refused({ PORT: String(await freePort()), TLS_CERT_FILE: '/nowhere.pem' })
+    assert.notEqual(status, 0)
+    assert.equal(lines.length, 1, text)
+    assert.match(text, /TLS_KEY_FILE/)
   })
 })
 
