@@ -96,15 +96,16 @@ prepare_database() {
 # prepare_edge: HAProxy's servers, one a replica, its TLS file and its settings; the whole is checked by HAProxy itself.
 prepare_edge() {
     mkdir -p "$BORE_HOME/edge"
-    for kind in gateway:8080 stream:8081; do
-        service=${kind%:*}
+    for service in gateway stream; do
         printf 'backend %s from to_%s\n' "$service" "$service"
         if [ "$service" = stream ]; then
             echo '    use-server %[url_param(sid),field(1,.)] if { url_param(sid) -m found }'
         fi
         number=1
         while [ "$number" -le "$(replicas "$service")" ]; do
-            printf '    server %s-%s %s.%s:%s\n' "$service" "$number" "$BORE_NETWORK" "$number" "${kind#*:}"
+            address=unix@$BORE_SOCKETS/gateway-$number
+            if [ "$service" = stream ]; then address=$BORE_NETWORK.$number:8081; fi
+            printf '    server %s-%s %s\n' "$service" "$number" "$address"
             number=$((number + 1))
         done
         echo

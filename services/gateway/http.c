@@ -14,6 +14,8 @@
  *   - mg_read waits for all bytes asked for or request_timeout_ms; "5abc" passes as Content-Length 5.
  *   - mg_stop drops what is still unsent and what arrives on idle connections, for up to 2 s: hence sockets.h, and
  *     main.c lets requests end before.
+ *   - It listens on addresses only, but serves whatever socket it accepts from: a unix socket takes the place of an
+ *     address that is never told to anybody. What connects there has no address.
  */
 #include "services/gateway/http.h"
 
@@ -39,6 +41,7 @@ enum {
     KEEP_ALIVE_MS = 75000, /* longer than the edge keeps a connection that it does not use */
     CONNECTION_QUEUE = 128,
 };
+static const char unix_prefix[] = "unix:", placeholder[] = "127.0.0.1:0", no_address[] = "local";
 
 /* One thread of the server. */
 struct worker {
@@ -50,8 +53,9 @@ struct worker {
 
 struct http_server {
     struct mg_context *context;
-    int port;
-    int wake; /* in place of the listening socket; -1 while that is there */
+    char *endpoint; /* as sockets.h has it */
+    int port;       /* 0: none */
+    int wake;       /* in place of the listening socket; -1 while that is there */
 };
 
 static void *on_thread_start(const struct mg_context *context, int type) {
@@ -128,7 +132,7 @@ static void begin(struct worker *worker, const struct mg_request_info *info) {
     struct exchange *exchange = &worker->exchange;
     worker->is_answered = true;
     exchange_begin(exchange);
-    exchange->request.peer = info->remote_addr;
+    exchange->request.peer = *info->remote_addr != '\0' ? info->remote_addr : no_address;
     if (info->request_method != NULL) {
         exchange->request.method_name = info->request_method;
         exchange->request.method = http_method_find(info->request_method, &exchange->request.is_head);
@@ -260,7 +264,8 @@ static int on_message(const struct mg_connection *connection, const char *messag
 
 /* --- start and stop ----------------------------------------------------------------------------------------------- */
 
-struct http_server *http_start(struct gateway *gateway, const char *listen, int threads, char **ret_complaint) {
+static struct mg_context *start_civetweb(
+    struct gateway *gateway, const char *listen, int threads, char *ret_complaint, size_t complaint_size) {
     char thread_count[16], queue[16], buffer[16], timeout[16], keep_alive[16];
     snprintf(thread_count, sizeof(thread_count), "%d", threads);
     snprintf(queue, sizeof(queue), "%d", CONNECTION_QUEUE);
@@ -282,20 +287,46 @@ struct http_server *http_start(struct gateway *gateway, const char *listen, int 
         .exit_thread = on_thread_end,
     };
     struct mg_init_data setup = { &callbacks, gateway, options };
-    char text[256] = "";
-    struct mg_error_data error = { .code = NULL, .text = text, .text_buffer_size = sizeof(text) };
+    struct mg_error_data error = { .code = NULL, .text = ret_complaint, .text_buffer_size = complaint_size };
     mg_init_library(MG_FEATURES_DEFAULT);
     struct mg_context *context = mg_start2(&setup, &error);
+    if (context == NULL && *ret_complaint == '\0') snprintf(ret_complaint, complaint_size, "%s", strerror(errno));
+    if (context == NULL) mg_exit_library();
+    return context;
+}
+
+/* Has it listen at the descriptor instead. */
+static void move_to(struct http_server *self, int descriptor, const char *endpoint) {
+    sockets_replace_listening(self->endpoint, descriptor);
+    close(descriptor);
+    free(self->endpoint);
+    self->endpoint = xstrdup(endpoint);
+    self->port = 0;
+}
+
+struct http_server *http_start(struct gateway *gateway, const char *listen, int threads, char **ret_complaint) {
+    char complaint[256] = "";
+    bool is_unix = strncmp(listen, unix_prefix, sizeof(unix_prefix) - 1) == 0;
+    int descriptor = is_unix ? sockets_listen_unix(listen + sizeof(unix_prefix) - 1) : -1;
+    if (is_unix && descriptor < 0) {
+        *ret_complaint = xasprintf("cannot listen on %s: %s", listen, strerror(-descriptor));
+        return NULL;
+    }
+    struct mg_context *context =
+        start_civetweb(gateway, is_unix ? placeholder : listen, threads, complaint, sizeof(complaint));
     if (context == NULL) {
-        *ret_complaint = xasprintf("cannot listen on %s: %s (is the port in use, or the address not this machine's?)",
-            listen, text[0] != '\0' ? text : strerror(errno));
-        mg_exit_library();
+        *ret_complaint = xasprintf(
+            "cannot listen on %s: %s (is the port in use, or the address not this machine's?)", listen, complaint);
+        if (is_unix) close(descriptor);
         return NULL;
     }
     struct mg_server_port port = { .port = 0 };
     mg_get_server_ports(context, 1, &port);
     struct http_server *self = xcalloc(1, sizeof(*self));
-    *self = (struct http_server){ .context = context, .port = port.port, .wake = -1 };
+    *self = (struct http_server){
+        .context = context, .endpoint = xasprintf(":%d", port.port), .port = port.port, .wake = -1
+    };
+    if (is_unix) move_to(self, descriptor, listen);
     return self;
 }
 
@@ -304,16 +335,17 @@ int http_port(const struct http_server *self) {
 }
 
 void http_stop_listening(struct http_server *self) {
-    if (self->wake < 0) self->wake = sockets_stop_listening(self->port);
+    if (self->wake < 0) self->wake = sockets_stop_listening(self->endpoint);
 }
 
 void http_stop(struct http_server *self) {
     if (self == NULL) return;
     http_stop_listening(self);
-    sockets_end_reading(self->port);
+    sockets_end_reading(self->endpoint);
     if (self->wake >= 0) eventfd_write(self->wake, 1);
     mg_stop(self->context);
     mg_exit_library();
     if (self->wake >= 0) close(self->wake);
+    free(self->endpoint);
     free(self);
 }

@@ -9,11 +9,11 @@
 struct gateway;
 struct http_server;
 
-/* Listens and serves from now on; gateway stays borrowed until http_stop. NULL after writing one line to *ret_complaint
- * (heap). */
+/* Listens on `listen`, address:port or unix:PATH, and serves from now on; gateway stays borrowed until http_stop. NULL
+ * after writing one line to *ret_complaint (heap). */
 struct http_server *http_start(struct gateway *gateway, const char *listen, int threads, char **ret_complaint);
 
-/* The port it listens on. */
+/* The port it listens on; 0 with a unix socket. */
 int http_port(const struct http_server *self);
 
 /* Nobody can connect from now on; connections that are open go on. For the time in which requests may end. */

@@ -1,9 +1,11 @@
 /*
  * test_gateway_http.c: the real server on a real socket, spoken to in bytes: heads and bodies that lie, what civetweb
- * would rather not answer, connections that stay or end, and how it stops. There is no bus: calls are `unavailable`.
+ * would rather not answer, connections that stay or end, and how it stops, on an address and on a unix socket. There is
+ * no bus: calls are `unavailable`.
  */
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <setjmp.h>
@@ -14,6 +16,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -31,6 +35,8 @@ enum { WAIT_MS = 8000, THREADS = 4 };
 static struct gateway gateway;
 static struct http_server *server;
 static int call_ms; /* how long a call over the bus takes */
+static char directory[] = "/tmp/bore-test.XXXXXX";
+static char unix_path[64], unix_listen[80]; /* empty: an address */
 
 int bus_call(struct bus_client *self, int request_id_of_message, const void *request, const struct bus_call *call,
     void *ret_reply, struct error_reply *ret_error) {
@@ -44,6 +50,14 @@ int bus_call(struct bus_client *self, int request_id_of_message, const void *req
     return ERR_UNAVAILABLE;
 }
 
+static int start(void) {
+    _cleanup_free_ char *complaint = NULL;
+    atomic_store(&gateway.is_stopping, false);
+    server = http_start(&gateway, *unix_listen != '\0' ? unix_listen : "127.0.0.1:0", THREADS, &complaint);
+    if (server == NULL) print_error("%s\n", complaint);
+    return server == NULL;
+}
+
 static int set_up(void **state) {
     (void)state;
     char *complaint = NULL;
@@ -55,9 +69,14 @@ static int set_up(void **state) {
     gateway.openapi = openapi_new(gateway.router);
     gateway.health = health_new();
     gateway.tokens = token_cache_new("a test's key of more than 32 characters", 100);
-    server = http_start(&gateway, "127.0.0.1:0", THREADS, &complaint);
-    if (server == NULL) print_error("%s\n", complaint);
-    return server == NULL;
+    return start();
+}
+
+static int set_up_unix(void **state) {
+    if (mkdtemp(directory) == NULL) return -1;
+    snprintf(unix_path, sizeof(unix_path), "%s/gateway", directory);
+    snprintf(unix_listen, sizeof(unix_listen), "unix:%s", unix_path);
+    return set_up(state);
 }
 
 static int tear_down(void **state) {
@@ -72,15 +91,29 @@ static int tear_down(void **state) {
     return 0;
 }
 
+static int tear_down_unix(void **state) {
+    tear_down(state);
+    *unix_listen = '\0';
+    unlink(unix_path);
+    return rmdir(directory);
+}
+
 /* --- a client ----------------------------------------------------------------------------------------------------- */
 
-static int dial(void) {
-    int connection = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons((uint16_t)http_port(server)) };
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    if (connect(connection, (struct sockaddr *)&address, sizeof(address)) == 0) return connection;
+static int connect_to(int family, const void *address, size_t size) {
+    int connection = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (connect(connection, address, (socklen_t)size) == 0) return connection;
     close(connection);
     return -1;
+}
+
+static int dial(void) {
+    struct sockaddr_un local = { .sun_family = AF_UNIX };
+    memcpy(local.sun_path, unix_path, sizeof(unix_path));
+    if (*unix_listen != '\0') return connect_to(AF_UNIX, &local, sizeof(local));
+    struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons((uint16_t)http_port(server)) };
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    return connect_to(AF_INET, &address, sizeof(address));
 }
 
 static char answer[70000];
@@ -229,6 +262,43 @@ static void test_heads_that_are_waited_for(void **state) {
     check("GET /livez HT", 408, "timeout", true);
 }
 
+/* --- a unix socket ------------------------------------------------------------------------------------------------ */
+
+static void refuse_to_start(const char *listen, const char *why) {
+    _cleanup_free_ char *complaint = NULL;
+    assert_null(http_start(&gateway, listen, THREADS, &complaint));
+    if (strstr(complaint, why) == NULL) fail_msg("%s: %s", listen, complaint);
+}
+
+static void test_unix_socket(void **state) {
+    (void)state;
+    struct stat status;
+    assert_int_equal(http_port(server), 0);
+    assert_int_equal(stat(unix_path, &status), 0);
+    assert_int_equal(status.st_mode, S_IFSOCK | S_IRUSR | S_IWUSR);
+    refuse_to_start(unix_listen, "in use");
+    refuse_to_start("unix:/nonexistent/gateway", "No such file");
+    _cleanup_free_ char *long_listen = xasprintf("unix:/%0120d", 0);
+    refuse_to_start(long_listen, "too long");
+    test_heads(state); /* it still listens */
+}
+
+/* What a killed server left behind is replaced; what is no socket stays. */
+static void test_left_unix_socket(void **state) {
+    struct stat status;
+    assert_int_equal(dial(), -1);
+    assert_int_equal(stat(unix_path, &status), 0);
+    assert_int_equal(start(), 0);
+    test_heads(state);
+    http_stop(server);
+    server = NULL;
+    assert_int_equal(unlink(unix_path), 0);
+    int file = open(unix_path, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600);
+    assert_true(file >= 0);
+    close(file);
+    refuse_to_start(unix_listen, "in use");
+}
+
 /* --- stopping ----------------------------------------------------------------------------------------------------- */
 
 static void test_stopping(void **state) {
@@ -272,5 +342,15 @@ int main(void) {
         cmocka_unit_test(test_heads_that_are_waited_for),
         cmocka_unit_test(test_stopping),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    const struct CMUnitTest unix_tests[] = {
+        cmocka_unit_test(test_heads),
+        cmocka_unit_test(test_many_and_large_headers),
+        cmocka_unit_test(test_bodies),
+        cmocka_unit_test(test_sizes_of_bodies),
+        cmocka_unit_test(test_unix_socket),
+        cmocka_unit_test(test_stopping),
+        cmocka_unit_test(test_left_unix_socket),
+    };
+    int failed = cmocka_run_group_tests(tests, set_up, tear_down);
+    return failed + cmocka_run_group_tests(unix_tests, set_up_unix, tear_down_unix);
 }

@@ -2,9 +2,10 @@
 import http from 'node:http'
 
 export class Api {
-  /** @param {string} base e.g. http://127.0.0.1:3000 */
+  /** @param {string} base e.g. http://127.0.0.1:3000, or unix:PATH */
   constructor(base, { token, internalKey, sockets = 64 } = {}) {
-    this.base = new URL(base)
+    const { protocol, hostname: host, port, pathname } = new URL(base)
+    this.server = protocol === 'unix:' ? { socketPath: pathname } : { host, port }
     this.token = token
     this.internalKey = internalKey
     this.agent = new http.Agent({ keepAlive: true, maxSockets: sockets })
@@ -25,7 +26,7 @@ export class Api {
     const started = performance.now()
     return new Promise((resolve, reject) => {
       const request = http.request(
-        { host: this.base.hostname, port: this.base.port, method, path, headers: all, agent: this.agent, timeout },
+        { ...this.server, method, path, headers: all, agent: this.agent, timeout },
         (response) => {
           const chunks = []
           response.on('data', (chunk) => chunks.push(chunk))

@@ -140,10 +140,10 @@ export class System {
     return Number(fields[11]) + Number(fields[12])
   }
 
-  /** The address of each gateway replica, behind the edge. */
+  /** Where each gateway replica listens, behind the edge. */
   gateways() {
-    const [high, low] = [this.port >> 8, this.port & 255]
-    return this.pids('gateway').map((_, index) => `http://127.${high}.${low}.${index + 1}:8080`)
+    const sockets = fs.readFileSync(path.join(this.home, 'sockets'), 'utf8').trim()
+    return this.pids('gateway').map((_, index) => `unix:${sockets}/gateway-${index + 1}`)
   }
 
   /** Processor time that a service's replicas have used since they started. */
