@@ -212,13 +212,11 @@ system: all  ## system tests alone: real processes, real PostgreSQL
 sanitize:  ## unit and system tests under ASan and UBSan
 	@tests/run.sh sanitize
 
-bench: all $(BENCHES)  ## requests/s and latencies beside the machine's own yardsticks
-	@status=0; for part in run streams; do BORE_BUILD=$(BUILD) node tests/bench/$$part.js || status=1; done; \
-	    BORE_BUILD=$(BUILD) JUDGE_TIMES=1 node --test --test-name-pattern='first view|thousand' tests/system/dashboard_pages.test.js || status=1; \
-	    exit $$status
+bench:  ## requests/s and latencies beside the machine's own yardsticks (on a machine that does nothing else)
+	@BUILD=$(BUILD) ./bore test bench
 
-chaos: all  ## the crash test, in full length
-	@BORE_BUILD=$(BUILD) node tests/chaos/run.js
+chaos:  ## the crash test and the outages, in full length
+	@BUILD=$(BUILD) ./bore test chaos
 
 # --- containers --------------------------------------------------------------------------------------------------
 , := ,

@@ -1,11 +1,12 @@
 #!/bin/sh
 # run.sh: runs suites of tests and sums them up.
 #
-#   tests/run.sh [SUITE...]        unit, system, lint, sanitize, fuzz; default: unit system
+#   tests/run.sh [SUITE...]        unit, system, lint, sanitize, fuzz, bench, chaos; default: unit system
 #
 # The last line is `N passed, N failed`; the exit status is 0 when nothing failed. A program that crashes, hangs or says
 # nothing counts as one failure. lint counts each of its checks. sanitize is unit and system again, with
-# AddressSanitizer and UndefinedBehaviorSanitizer in every process; any report of theirs is a failure.
+# AddressSanitizer and UndefinedBehaviorSanitizer in every process; any report of theirs is a failure. bench and chaos
+# judge times, so they want a machine that does nothing else.
 # SANITIZE_TESTS: names of the system tests that sanitize runs (every). SYSTEM_JOBS: system tests at once (2). BUILD: the build to test (build). Needs what ./bore test installs; ./bore test is the usual way to call this.
 # shellcheck shell=dash
 set -eu
@@ -40,6 +41,16 @@ check() {
 
 build() {
     make -s -j"$JOBS" BUILD="$BUILD" SANITIZE="${SANITIZE:-}" "$@"
+}
+
+# judge NAME COMMAND...: a program that ends with `N passed, N failed`. Prints what it says as it says it.
+judge() {
+    label=$1
+    shift
+    "$@" 2>&1 </dev/null | tee "$scratch/judge" || :
+    # shellcheck disable=SC2046  # two numbers
+    set -- $(sed -n '$s/^\([0-9]*\) passed, \([0-9]*\) failed$/\1 \2/p' "$scratch/judge")
+    if [ $# -eq 2 ] && [ $(($1 + $2)) -gt 0 ]; then tally "$label" "$1" "$2"; else tally "$label" 0 1; fi
 }
 
 # sum PATTERN FILE: adds the numbers that follow the pattern at the beginnings of lines.
@@ -81,10 +92,19 @@ node_packages() {
     (cd tests && npm ci --no-audit --no-fund --loglevel=error)
 }
 
+# prepare NAME TARGET...: builds what a suite in JavaScript needs; false, with the failure told, when it cannot.
+prepare() {
+    label=$1
+    shift
+    if build all "$@" && node_packages; then return 0; fi
+    tally "$label: build" 0 1
+    return 1
+}
+
 # Two files at once, each with systems of its own: they wait more than they compute. What a file printed comes when it
 # is done.
 system() {
-    if ! build all || ! node_packages; then tally "system: build" 0 1; return; fi
+    prepare system || return 0
     rm -rf "$scratch/system"
     mkdir "$scratch/system"
     for file in tests/system/*.test.js; do
@@ -143,10 +163,25 @@ sanitize() {
     unset BORE_SANITIZE ASAN_OPTIONS UBSAN_OPTIONS LSAN_OPTIONS
 }
 
+bench() {
+    prepare bench benches || return 0
+    for part in run streams; do
+        BORE_BUILD=$BUILD judge "bench: $part" node "tests/bench/$part.js"
+    done
+    failures=0
+    BORE_BUILD=$BUILD JUDGE_TIMES=1 node --test --test-reporter=spec --test-name-pattern='first view|thousand' tests/system/dashboard_pages.test.js || failures=1
+    tally "bench: pages" $((1 - failures)) "$failures"
+}
+
+chaos() {
+    prepare chaos || return 0
+    BORE_BUILD=$BUILD judge chaos node tests/chaos/run.js
+}
+
 for suite in "${@:-default}"; do
     case $suite in
         default) unit; system ;;
-        unit | system | lint | sanitize | fuzz) "$suite" ;;
+        unit | system | lint | sanitize | fuzz | bench | chaos) "$suite" ;;
         *) echo "tests/run.sh: no suite '$suite'" >&2; exit 2 ;;
     esac
 done
