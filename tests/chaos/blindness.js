@@ -1,10 +1,11 @@
 // blindness.js: outages of ours make nobody falsely offline, and find who really died. Each part of the way that a
-// heartbeat takes is stopped, or frozen, or its clock is set, while clients send heartbeats; one client dies as the
-// outage begins. Afterwards nobody who lives may ever have been offline, and the dead one is offline soon.
+// heartbeat takes is stopped, or frozen, or the clock of all of them is set, while clients send heartbeats; one client
+// dies as the outage begins. Afterwards nobody who lives may ever have been offline, and the dead one is offline soon.
 import assert from 'node:assert/strict'
 import fs from 'node:fs'
 import { Heart } from '../system/support/heart.js'
 import { System, waitFor } from '../system/support/system.js'
+import { Clock } from './clock.js'
 
 const way = ['edge', 'gateway', 'bus', 'monitor', 'postgres']
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms))
@@ -32,15 +33,12 @@ function signal(system, service, name) {
   }
 }
 
-const setClock = (system, offset) =>
-  system.sql(`CREATE OR REPLACE FUNCTION bore.clock() RETURNS timestamptz LANGUAGE sql VOLATILE PARALLEL SAFE RETURN clock_timestamp() + interval '${offset}'`)
-
 /** What can be done to us: begin and end. */
 export const outages = [
   ...way.map((service) => ({ name: `${service} stopped`, begin: (system) => system.ctl('stop', service), end: (system) => system.ctl('start', service) })),
   ...way.map((service) => ({ name: `${service} frozen`, begin: (system) => signal(system, service, 'SIGSTOP'), end: (system) => signal(system, service, 'SIGCONT') })),
-  { name: "the database's clock an hour ahead", begin: (system) => setClock(system, '1 hour'), end: () => {}, isNoOutage: true },
-  { name: "the database's clock two hours back", begin: (system) => setClock(system, '-1 hour'), end: (system) => setClock(system, '0'), isNoOutage: true }
+  { name: 'the clock an hour ahead', begin: (system, clock) => clock.set('+1h'), end: () => {}, isOfClock: true },
+  { name: 'the clock two hours back', begin: (system, clock) => clock.set('-1h'), end: (system, clock) => clock.set('+0'), isOfClock: true }
 ]
 
 export async function blindnessTest({ timeoutSeconds = 2, outageMs = 5000, every = 300, living = 4, only = outages.map((outage) => outage.name) } = {}) {
@@ -48,6 +46,7 @@ export async function blindnessTest({ timeoutSeconds = 2, outageMs = 5000, every
   const figures = {}
   const hearts = []
   try {
+    const clock = outages.some(({ name, isOfClock }) => isOfClock && only.includes(name)) && (await Clock.install(system))
     const user = await system.user()
     const covered = () => Number(system.sql('SELECT covered FROM bore.coverage')[0][0])
     const status = async (instance) => (await user.api.get(`/api/instances/${instance.id}`)).json?.status
@@ -64,19 +63,19 @@ export async function blindnessTest({ timeoutSeconds = 2, outageMs = 5000, every
     for (const outage of outages.filter(({ name }) => only.includes(name))) {
       const dead = await client()
       await dead.beat()
-      await outage.begin(system)
+      await outage.begin(system, clock)
       const diedAt = dead.heardAt
       const sitOut = async () => {
         await pause(outageMs)
-        await outage.end(system)
+        await outage.end(system, clock)
       }
       // while only the clock is wrong everybody is heard: the dead one is found meanwhile
-      if (!outage.isNoOutage) await sitOut()
+      if (!outage.isOfClock) await sitOut()
       const ended = performance.now()
       await waitFor(async () => (await status(dead.instance)) === 'offline', `the dead client to be offline after: ${outage.name}`, { timeout: timeoutSeconds * 1000 + 30000 })
       const found = performance.now()
       const coveredMs = covered() - Number(system.sql(`SELECT covered FROM bore.heartbeats WHERE instance_id = '${dead.instance.id}'`)[0][0])
-      if (outage.isNoOutage) await sitOut()
+      if (outage.isOfClock) await sitOut()
       // each of the living is heard again before the next outage
       await Promise.all(hearts.map((heart) => heart.beats(2)))
       figures[outage.name] = { afterDeathMs: Math.round(found - diedAt), afterEndMs: Math.round(found - ended), coveredMs }
