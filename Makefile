@@ -209,6 +209,10 @@ unit: all unit-tests  ## unit tests alone
 system: all  ## system tests alone: real processes, real PostgreSQL
 	@BUILD=$(BUILD) tests/run.sh system
 
+# What the tests in JavaScript need.
+tests/node_modules/.package-lock.json: tests/package-lock.json
+	@cd tests && npm ci --no-audit --no-fund --loglevel=error
+
 sanitize:  ## unit and system tests under ASan and UBSan
 	@tests/run.sh sanitize
 
@@ -227,7 +231,7 @@ image:  ## build the image bore-backend
 	@docker build -t bore-backend:$(VERSION_TEXT) --build-arg VERSION=$(VERSION_TEXT) \
 	    $(if $(BUILD_CA_FILE),--secret id=ca$(,)src=$(BUILD_CA_FILE)) --build-arg REVISION="$$(git rev-parse HEAD 2>/dev/null || echo unknown)" -f deploy/Dockerfile .
 
-test-compose:  ## docker compose, tried whole: scaling, crashes, isolation, backup (skipped where no engine runs)
+test-compose: tests/node_modules/.package-lock.json  ## docker compose, tried whole: scaling, crashes, isolation, backup (skipped where no engine runs)
 	@node tests/compose/run.js
 
 # Programs, pages, the edge's configuration and systemd's units, for those who run neither ./bore nor containers.

@@ -86,17 +86,11 @@ unit() {
     done <"$scratch/programs"
 }
 
-# What the tests in JavaScript need is installed once for each package-lock.json.
-node_packages() {
-    if [ tests/node_modules/.package-lock.json -nt tests/package-lock.json ]; then return 0; fi
-    (cd tests && npm ci --no-audit --no-fund --loglevel=error)
-}
-
 # prepare NAME TARGET...: builds what a suite in JavaScript needs; false, with the failure told, when it cannot.
 prepare() {
     label=$1
     shift
-    if build all "$@" && node_packages; then return 0; fi
+    if build all tests/node_modules/.package-lock.json "$@"; then return 0; fi
     tally "$label: build" 0 1
     return 1
 }
