@@ -219,7 +219,7 @@ sanitize:  ## unit and system tests under ASan and UBSan
 bench:  ## requests/s and latencies beside the machine's own yardsticks (on a machine that does nothing else)
 	@BUILD=$(BUILD) ./bore test bench
 
-chaos:  ## the crash test and the outages, in full length
+chaos:  ## the crash test, the outages, and a receiver of alerts that is down, in full length
 	@BUILD=$(BUILD) ./bore test chaos
 
 # --- containers --------------------------------------------------------------------------------------------------

@@ -157,19 +157,25 @@ sanitize() {
     unset BORE_SANITIZE ASAN_OPTIONS UBSAN_OPTIONS LSAN_OPTIONS
 }
 
+# some_tests NAME PATTERN FILE: those tests of a system test that are called so, all together as one.
+some_tests() {
+    failures=0
+    BORE_BUILD=$BUILD node --test --test-reporter=spec --test-name-pattern="$2" "tests/system/$3.test.js" </dev/null || failures=1
+    tally "$1" $((1 - failures)) "$failures"
+}
+
 bench() {
     prepare bench benches || return 0
     for part in run streams; do
         BORE_BUILD=$BUILD judge "bench: $part" node "tests/bench/$part.js"
     done
-    failures=0
-    BORE_BUILD=$BUILD JUDGE_TIMES=1 node --test --test-reporter=spec --test-name-pattern='first view|thousand' tests/system/dashboard_pages.test.js || failures=1
-    tally "bench: pages" $((1 - failures)) "$failures"
+    JUDGE_TIMES=1 some_tests "bench: pages" 'first view|thousand' dashboard_pages
 }
 
 chaos() {
     prepare chaos || return 0
     BORE_BUILD=$BUILD judge chaos node tests/chaos/run.js
+    ALERTS_DOWN_SECONDS=60 some_tests "chaos: a receiver of alerts, down for a minute" 'a receiver that is down' alerts
 }
 
 for suite in "${@:-default}"; do
