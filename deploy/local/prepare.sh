@@ -94,6 +94,9 @@ prepare_database() {
 }
 
 # prepare_edge: HAProxy's servers, one a replica, its TLS file and its settings; the whole is checked by HAProxy itself.
+# A unix socket refuses at once, and HAProxy would use up its retries at once. So a gateway that refuses is out of service
+# until it passes a check; when there is no other one, its requests are retried, at a pace, at a port that is closed
+# (`returns`), as long as the gateway's checks have not failed for good.
 prepare_edge() {
     mkdir -p "$BORE_HOME/edge"
     for service in gateway stream; do
@@ -103,9 +106,13 @@ prepare_edge() {
         fi
         number=1
         while [ "$number" -le "$(replicas "$service")" ]; do
-            address=unix@$BORE_SOCKETS/gateway-$number
-            if [ "$service" = stream ]; then address=$BORE_NETWORK.$number:8081; fi
-            printf '    server %s-%s %s\n' "$service" "$number" "$address"
+            if [ "$service" = gateway ]; then
+                socket=unix@$BORE_SOCKETS/gateway-$number
+                printf '    server gateway-%s %s on-error mark-down\n' "$number" "$socket"
+                printf '    server gateway-%s-returns %s.%s:9 backup addr %s\n' "$number" "$BORE_NETWORK" "$number" "$socket"
+            else
+                printf '    server stream-%s %s.%s:8081\n' "$number" "$BORE_NETWORK" "$number"
+            fi
             number=$((number + 1))
         done
         echo

@@ -66,6 +66,25 @@ describe('./bore', () => {
     assert.notEqual(system.pids('registry')[0], pid)
   })
 
+  test('a restart of the only gateway delays requests, and fails none', async () => {
+    const { system } = sut
+    const user = await system.user()
+    const instance = await system.instance(user)
+    const answers = []
+    let over = false
+    const clients = Array.from({ length: 16 }, async () => {
+      while (!over) answers.push(await user.api.post(`/api/instances/${instance.id}/heartbeat`, {}))
+    })
+    await waitFor(() => answers.length > 100, 'requests to be under way')
+    await system.ctl('restart', 'gateway')
+    const before = answers.length
+    await waitFor(() => answers.length > before + 100, 'requests to go on')
+    over = true
+    await Promise.all(clients)
+    assert.deepEqual([...new Set(answers.map(({ status }) => status))], [200])
+    console.log(`# ${answers.length} requests, the slowest took ${Math.max(...answers.map(({ ms }) => ms)).toFixed(0)} ms`)
+  })
+
   test('without its database it answers 503 and recovers by itself', async () => {
     const { system } = sut
     const user = await system.user()
